@@ -206,11 +206,11 @@ impl Agent {
         }
     }
 
-    /// The state as a word, for reports.
+    /// The state as a word, for reports. Who only stands by waits.
     #[must_use]
     pub const fn state(&self) -> &'static str {
         match self.life {
-            Life::Ready => "waiting",
+            Life::Ready | Life::Running(Lease { kind: LeaseKind::Standby, .. }) => "waiting",
             Life::Running(_) => "running",
             Life::Dying { .. } => "dying",
             Life::Parked { .. } => "parked",

@@ -71,6 +71,8 @@ pub struct Clearing {
     pub spot: Price,
     /// The losing order whose bid is (at least) the spot price: the price setter. `None` when the reserve set it.
     pub price_setter: Option<OrderKey>,
+    /// The lowest bid that won; [`Price::MAX`] when nothing sold.
+    pub marginal: Price,
     ranked: Vec<Ranked>,
     held: Vec<OrderKey>,
 }
@@ -96,6 +98,7 @@ impl Clearing {
         self.winners.clear();
         self.standby.clear();
         self.price_setter = None;
+        self.marginal = Price::MAX;
         let slots = supply.asks.len();
         let reserve = supply.reserve;
         self.spot = supply.asks.first().copied().unwrap_or(reserve);
@@ -111,6 +114,10 @@ impl Clearing {
         if sold < self.ranked.len() && sold > 0 {
             self.favour_incumbents(book, sold, incumbents);
         }
+        self.marginal = match sold {
+            0 => Price::MAX,
+            sold => self.ranked[sold - 1].level.price(),
+        };
         self.price(rule, sold, supply);
 
         let beyond = self.ranked.iter().skip(sold).take(supply.standby);

@@ -43,6 +43,9 @@ impl Rate {
     /// The most that `units` can cost: the charge with a full carry.
     #[must_use]
     pub fn ceiling(self, units: u64) -> Joule {
+        if units == 0 {
+            return Joule::ZERO;
+        }
         let product = u128::from(self.0) * u128::from(units);
         let whole = u64::try_from(product >> FRACTION).unwrap_or(u64::MAX);
         Joule(whole).saturating_add(Joule(1))

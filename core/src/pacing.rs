@@ -31,7 +31,7 @@ pub enum Pacing {
 const ONE: u32 = 1 << 16;
 /// The smallest λ, 2⁻¹⁰: three orders of magnitude below the stated value.
 const LEAST: u32 = 1 << 6;
-/// λ moves by 1/64 for each tick's worth of imbalance, at most by half or double in one update.
+/// λ moves by 1/64 of itself for each tick's allowance saved or overspent, at most to half or double in one update.
 const STEP_SHIFT: u32 = 6;
 
 impl Pacing {
@@ -56,10 +56,14 @@ impl Pacing {
     pub fn adapt(&mut self, now: Tick, ticks: u64, spent: Joule, balance: Joule) {
         let Self::Paced { until, lambda } = self else { return };
         let left = until.since(now).max(1);
-        let allowance = u64::try_from(u128::from(balance.0) * u128::from(ticks) / u128::from(left)).unwrap_or(u64::MAX);
-        let step = u32::try_from(ticks.clamp(1, 1 << (STEP_SHIFT - 1))).expect("at most 32");
-        let change = ((*lambda >> STEP_SHIFT) * step).max(1);
-        *lambda = if spent.0 > allowance { *lambda - change.min(*lambda / 2) } else { *lambda + change };
+        let allowance = i128::from((balance.0 / left).max(1));
+        // How many ticks' allowance was saved (positive) or overspent (negative), in units of 2^-16 ticks.
+        let saved = (i128::from(ticks) << 16) - (i128::from(spent.0) << 16) / allowance;
+        let old = i128::from(*lambda);
+        let change = ((old * saved) >> (16 + STEP_SHIFT)).clamp(-old / 2, old);
+        let least_move = if saved > 0 { 1 } else { -1 };
+        let new = if change == 0 { old + least_move } else { old + change };
+        *lambda = u32::try_from(new).unwrap_or(LEAST);
         *lambda = (*lambda).clamp(LEAST, ONE);
     }
 

@@ -87,10 +87,7 @@ impl Market {
         {
             return Err(Refusal::Dead);
         }
-        // What is in escrow may come back, so the wallet must have room for it too.
-        let held = self.wallet(index).0.checked_add(self.accounts.balance(Account::Escrow(index)).0);
-        let held = held.and_then(|held| held.checked_add(self.accounts.balance(Account::LastWords(index)).0));
-        if held.and_then(|held| held.checked_add(amount.0)).is_none() {
+        if amount > self.room(index) {
             return Err(Refusal::TooMuchMoney);
         }
         self.post(Account::Mint, Account::Wallet(index), amount, Purpose::Mint, out)

@@ -34,7 +34,7 @@ pub use io::{
 };
 
 use crate::accounts::{Account, Accounts, InsufficientFunds, MoneySupply, Posting, Purpose};
-use crate::agent::{Agent, Life, SlotId};
+use crate::agent::{Agent, Lease, LeaseKind, Life, SlotId};
 use crate::reason::Reason;
 use crate::book::{Book, OrderKey};
 use crate::bounty::Bounty;
@@ -92,6 +92,8 @@ pub struct Market {
     /// Agents that held a slot last tick.
     seated: Vec<u32>,
     seats: Vec<Option<SlotId>>,
+    /// Agents that were granted a lease last tick.
+    leased: Vec<u32>,
     spot: Price,
     previous: Tick,
     /// Leases settled this tick: agent, and which usage.
@@ -136,6 +138,7 @@ impl Market {
             spot: policy.thermal.par,
             previous: Tick::ZERO,
             seats: Vec::with_capacity(slots),
+            leased: Vec::with_capacity(slots * (1 + usize::from(policy.standby))),
             settled: Vec::new(),
             seated: Vec::with_capacity(slots),
             clearing: Clearing::with_capacity(slots * (1 + usize::from(policy.standby)) + 1),
@@ -272,6 +275,13 @@ impl Market {
         self.accounts.balance(Account::Wallet(index))
     }
 
+    /// How much more an agent can be given: whatever it has put aside may return to its wallet.
+    fn room(&self, index: u32) -> Joule {
+        let accounts = [Account::Wallet(index), Account::Escrow(index), Account::LastWords(index)];
+        let held = accounts.into_iter().fold(Joule::ZERO, |sum, account| sum.saturating_add(self.accounts.balance(account)));
+        Joule::MAX.saturating_sub(held)
+    }
+
     /// The policy.
     #[must_use]
     pub fn policy(&self) -> &MarketPolicy {
@@ -300,8 +310,8 @@ impl Market {
     pub fn reason(&self, id: AgentId) -> Option<Reason> {
         let agent = self.agent(id)?;
         Some(match agent.life {
-            Life::Running(_) => Reason::Running,
-            Life::Ready => self.why_waiting(u32::try_from(id.0).ok()?),
+            Life::Running(Lease { kind: LeaseKind::Slot(_) | LeaseKind::LastWords(_), .. }) => Reason::Running,
+            Life::Ready | Life::Running(_) => self.why_waiting(u32::try_from(id.0).ok()?),
             Life::Dying { reason, .. } | Life::Parked { reason } | Life::Dead { reason, .. } => reason,
         })
     }
@@ -319,10 +329,10 @@ impl Market {
         } else if agent.standing < reserve {
             let needed = self.overhead(index).saturating_add(reserve.cost(self.worst_case(index)));
             Reason::Illiquid { wallet: self.wallet(index), needed }
-        } else if agent.standing < self.spot {
-            Reason::Outbid { spot: self.spot, bid: agent.standing }
-        } else {
+        } else if agent.standing >= self.clearing.marginal {
             Reason::OutOfTurn
+        } else {
+            Reason::Outbid { spot: self.spot, bid: agent.standing }
         }
     }
 

@@ -20,6 +20,7 @@ impl Market {
         let busy = self.slots.len() - self.free.len();
         let mut lit = usize::from(self.control.slots).saturating_sub(busy).min(self.free.len());
 
+        self.withdraw_leaseholders();
         lit -= self.grant_last_words(lit, out);
         self.auction(lit, out);
         self.grant_winners(out);
@@ -31,6 +32,20 @@ impl Market {
         let demand = self.clearing.winners.len() + self.clearing.standby.len();
         let supplied = self.control.slots.saturating_sub(u16::try_from(busy).expect("slots are counted in u16"));
         self.controller.observe_demand(demand, supplied);
+    }
+
+    /// Whoever still holds the lease of an earlier tick (its slot overruns) cannot buy another: its order leaves the book
+    /// until the lease is settled.
+    fn withdraw_leaseholders(&mut self) {
+        for at in 0..self.leased.len() {
+            let index = self.leased[at];
+            let agent = &mut self.agents[index as usize];
+            if matches!(agent.life, Life::Running(_)) {
+                agent.standing = Price::ZERO;
+                self.book.cancel(OrderKey(index));
+            }
+        }
+        self.leased.clear();
     }
 
     /// Dying agents speak before anybody buys, on at most half of the slots; who waited too long goes unheard. Returns
@@ -174,6 +189,7 @@ impl Market {
         let worst_case: Micros = self.worst_case(index);
         let lease = self.lease(index, award.price, reserved, kind, Account::Wallet(index), out);
         self.agents[index as usize].life = Life::Running(lease);
+        self.leased.push(index);
         out.grants.push(Grant { agent: AgentId(u64::from(index)), kind, price: award.price, worst_case });
         true
     }

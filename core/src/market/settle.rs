@@ -138,10 +138,10 @@ impl Market {
         let alive = self.agents.get(index as usize).is_some_and(super::Agent::is_alive);
         let sponsor = Account::Sponsor(claim.sponsor.0);
         let held = self.accounts.balance(sponsor);
-        let room = u64::MAX - self.wallet(index).0;
+        let room = self.room(index);
         let bounty = self.bounties.get_mut(usize::from(claim.sponsor.0)).ok_or(ClaimFault::Unfunded)?;
         let reward = bounty.reward;
-        if held < reward || !alive || room < reward.0 {
+        if held < reward || !alive || room < reward {
             return Err(ClaimFault::Unfunded);
         }
         bounty.take(unit, claim.agent)?;

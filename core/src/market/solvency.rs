@@ -13,7 +13,7 @@ use crate::reason::Reason;
 use crate::units::{AgentId, Joule, Price, Tick};
 
 /// While a paced agent waits, its bid is looked at after this many ticks, then after twice as many, and so on.
-const PACING_WAIT: (u64, u64) = (8, 512);
+const PACING_WAIT: (u64, u64) = (8, 64);
 
 impl Market {
     pub(super) fn ring_alarms(&mut self, out: &mut Outcome) {
@@ -24,7 +24,6 @@ impl Market {
             match self.agents[*index as usize].life {
                 Life::Ready => {
                     self.accrue(*index, out);
-                    self.pace(*index);
                     self.touch(*index, out);
                 }
                 // A leaseholder is touched when it is settled; a dying agent whose patience ends is ended by the sale.
@@ -78,6 +77,10 @@ impl Market {
         if !matches!(self.agents[index as usize].life, Life::Ready) {
             return;
         }
+        let agent = &self.agents[index as usize];
+        if agent.spec.pacing.may_rise() && self.now.since(agent.paced) >= agent.pacing_wait {
+            self.pace(index);
+        }
         let wallet = self.wallet(index);
         let quantum = self.quantum_at_par(index);
         let now = self.now;
@@ -127,7 +130,7 @@ impl Market {
             }
             None => self.now.after((wallet.0 - quantum.0) / drain + 1),
         };
-        let paced = if agent.spec.pacing.may_rise() { self.now.after(agent.pacing_wait.max(1)) } else { Tick::MAX };
+        let paced = if agent.spec.pacing.may_rise() { agent.paced.after(agent.pacing_wait.max(1)) } else { Tick::MAX };
         self.wheel.set(index, broke.min(paced));
     }
 
