@@ -29,7 +29,7 @@ pub struct MarketPolicy {
     pub resting_fee_ppm: u32,
     /// How long an agent may be unable to pay one quantum at par.
     pub grace: Micros,
-    /// The core time set aside, and paid for at par, for last words.
+    /// The core time set aside, and paid for at par, for last words: at most one tick.
     pub last_words: Micros,
     /// How long a dying agent may wait for its last words (a tripped machine grants none).
     pub last_words_patience: Micros,
@@ -56,7 +56,7 @@ impl Default for MarketPolicy {
             landauer: LandauerPolicy::default(),
             resting_fee_ppm: 1_000,
             grace: Micros(5_000_000),
-            last_words: Micros(20_000),
+            last_words: Micros(10_000),
             last_words_patience: Micros(2_000_000),
             standby: 4,
             bulk_bytes_per_us: 1_000,

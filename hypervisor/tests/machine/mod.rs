@@ -1,0 +1,95 @@
+//! Cells driven by hand, one slot at a time.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+
+use std::time::{Duration, Instant};
+
+use maxwell_core::agent::{LeaseKind, SlotId};
+use maxwell_core::market::{Grant, Usage};
+use maxwell_core::{AgentId, Joule, Micros, Price, Tick};
+use maxwell_hypervisor::wasm::{Wasm, WasmConfig};
+use maxwell_hypervisor::{Assignment, Cells, Quote, Report};
+
+pub struct Machine {
+    pub wasm: Wasm,
+    pub tick: u64,
+    pub report: Report,
+}
+
+impl Machine {
+    pub fn new() -> Self {
+        Self::with(WasmConfig { slots: 2, pin: false, ..WasmConfig::default() })
+    }
+
+    pub fn with(config: WasmConfig) -> Self {
+        Self { wasm: Wasm::new(config).unwrap(), tick: 0, report: Report::default() }
+    }
+
+    /// Makes an agent from WebAssembly text.
+    pub fn agent(&mut self, text: &str) -> AgentId {
+        let program = self.wasm.register(text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        self.wasm.spawn(&program).unwrap()
+    }
+
+    /// Makes an agent whose step has this body, with every import and one page of memory.
+    pub fn step(&mut self, body: &str) -> AgentId {
+        self.agent(&module(body, ""))
+    }
+
+    /// Runs one tick of `ms` milliseconds in which `agents` hold leases of these kinds; returns its report.
+    pub fn tick(&mut self, ms: u64, leases: &[(AgentId, LeaseKind)]) -> Report {
+        self.tick += 1;
+        let quote = Quote { tick: Tick(self.tick), spot: Price(4_500), now_us: self.tick * 10_000 };
+        let assignments: Vec<Assignment> = leases
+            .iter()
+            .map(|(agent, kind)| Assignment {
+                grant: Grant { agent: *agent, kind: *kind, price: Price(4_500), worst_case: Micros(10_000) },
+                balance: Joule(77_000),
+            })
+            .collect();
+        let ends = Instant::now() + Duration::from_millis(ms);
+        self.wasm.dispatch(quote, ends, &assignments);
+        std::thread::sleep(ends.saturating_duration_since(Instant::now()));
+        let mut report = Report::default();
+        self.wasm.collect(Duration::from_secs(5), &mut report);
+        report
+    }
+
+    /// Runs one agent for a slot of `ms` milliseconds.
+    pub fn run(&mut self, agent: AgentId, ms: u64) -> (Usage, Report) {
+        let report = self.tick(ms, &[(agent, LeaseKind::Slot(SlotId(0)))]);
+        (usage(&report, agent), report)
+    }
+
+    /// Gives one agent its last words.
+    pub fn last_words(&mut self, agent: AgentId, ms: u64) -> (Usage, Report) {
+        let report = self.tick(ms, &[(agent, LeaseKind::LastWords(SlotId(0)))]);
+        (usage(&report, agent), report)
+    }
+}
+
+pub fn usage(report: &Report, agent: AgentId) -> Usage {
+    let mut found = report.usages.iter().filter(|usage| usage.agent == agent);
+    let usage = *found.next().unwrap_or_else(|| panic!("no report of {agent}: {report:?}"));
+    assert!(found.next().is_none(), "{agent} is reported twice: {report:?}");
+    usage
+}
+
+/// A module with every import, one page of memory, a step with this body, and `more` beside it.
+pub fn module(body: &str, more: &str) -> String {
+    format!(
+        r#"(module
+  (import "maxwell" "price" (func $price (result i64)))
+  (import "maxwell" "balance" (func $balance (result i64)))
+  (import "maxwell" "bid" (func $bid (param i64)))
+  (import "maxwell" "submit" (func $submit (param i32 i32 i32) (result i64)))
+  (import "maxwell" "recv" (func $recv (param i32 i32 i32) (result i32)))
+  (import "maxwell" "send" (func $send (param i64 i32 i32) (result i32)))
+  (import "maxwell" "log" (func $log (param i32 i32) (result i32)))
+  (import "maxwell" "now" (func $now (param i32) (result i64)))
+  (import "maxwell" "random" (func $random (result i64)))
+  (memory (export "memory") 1)
+  {more}
+  (func (export "step") (result i32) {body}))"#
+    )
+}
