@@ -1,1 +1,11 @@
-//! x
+//! What the machine's temperature and energy are, and how much to believe it.
+//!
+//! * [`ModelSensor`] models power and heat from utilisation, for machines that show no sensor (virtual machines, mostly).
+//!   It speaks through the same wrapping 32-bit counter as hardware, and everything it says is labelled modelled.
+//! * [`OtherLoad`] is how busy the rest of the machine is: the model is driven by real utilisation, not only Maxwell's.
+
+mod model;
+mod utilisation;
+
+pub use model::{ModelConfig, ModelSensor};
+pub use utilisation::OtherLoad;
