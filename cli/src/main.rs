@@ -1,1 +1,93 @@
-fn main(){}
+//! `maxwell`: sells compute to agents by energy auction.
+
+mod demo;
+mod outcome;
+mod run;
+mod summary;
+mod view;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Sells compute to agents by energy auction.
+///
+/// Every 10 ms Maxwell reads the machine's temperature and energy, sets a price, clears a second-price auction for the
+/// cores, debits the winners' wallets, and freezes everybody else. Useful work earns; parasites heat the die, raise the
+/// price, and starve.
+#[derive(Parser)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 it ran; 1 it failed (a replay that differs, a disk that is full); 2 the command \
+line or a file is wrong; 130 stopped by Ctrl-C, cleanly.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Natural selection: a scientist and a miner start with equal wallets, and nothing is scripted.
+    ///
+    /// The scientist finds primes, and a sponsor pays for every verified one; the miner hashes and churns memory, and
+    /// nobody pays. Heat raises the price past what the scientist's work is worth: it waits, frozen. The miner goes on,
+    /// burns its capital and dies. The machine cools, the price falls, the scientist goes on.
+    Demo {
+        /// How long to run.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        seconds: u32,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Runs a scenario from a TOML file (see docs/scenarios.md, and scenarios/ for examples).
+    Run {
+        /// The scenario.
+        scenario: PathBuf,
+        /// How long to run.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        seconds: u32,
+        /// Record every fact that the market is told, for `maxwell replay`.
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Runs a recording through the market again: every decision must be the same.
+    Replay {
+        /// A file made by `maxwell run --record`.
+        recording: PathBuf,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What a run shows and writes.
+#[derive(Args, Clone, Debug)]
+struct Output {
+    /// Seed of the agents' randomness.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Write the report as JSON to a file; `-` is stdout.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Print nothing but errors (and the JSON, if that goes to stdout).
+    #[arg(long)]
+    quiet: bool,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Demo { seconds, output } => demo::demo(seconds, &output),
+        Command::Run { scenario, seconds, record, output } => run::file(&scenario, seconds, record.as_deref(), &output),
+        Command::Replay { recording, json } => run::replay(&recording, json),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("maxwell: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

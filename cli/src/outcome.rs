@@ -1,0 +1,62 @@
+//! How a command can end.
+
+use std::path::PathBuf;
+
+use maxwell_daemon::machine::MachineError;
+use maxwell_daemon::recording::RecordingError;
+use maxwell_daemon::scenario::ScenarioError;
+
+/// Stopped by Ctrl-C: 128 + SIGINT, as shells count it.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Machine(MachineError),
+    Scenario(ScenarioError),
+    Recording(RecordingError),
+    Write { path: PathBuf, source: std::io::Error },
+    Signals(std::io::Error),
+}
+
+impl Failure {
+    /// 2 for what the user wrote, 1 for everything else.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Scenario(_)
+            | Self::Machine(MachineError::Scenario(_))
+            | Self::Recording(RecordingError::Read { .. } | RecordingError::Damaged { .. }) => 2,
+            Self::Machine(_) | Self::Recording(_) | Self::Write { .. } | Self::Signals(_) => 1,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Machine(error) => error.fmt(f),
+            Self::Scenario(error) => error.fmt(f),
+            Self::Recording(error) => error.fmt(f),
+            Self::Write { path, source } => write!(f, "{} could not be written: {source}", path.display()),
+            Self::Signals(error) => write!(f, "Ctrl-C cannot be handled: {error}"),
+        }
+    }
+}
+
+impl From<MachineError> for Failure {
+    fn from(error: MachineError) -> Self {
+        Self::Machine(error)
+    }
+}
+
+impl From<ScenarioError> for Failure {
+    fn from(error: ScenarioError) -> Self {
+        Self::Scenario(error)
+    }
+}
+
+impl From<RecordingError> for Failure {
+    fn from(error: RecordingError) -> Self {
+        Self::Recording(error)
+    }
+}

@@ -1,0 +1,119 @@
+//! The closing summary: what happened, for somebody who has never seen Maxwell.
+
+use maxwell_core::units::{Joule, Price};
+use maxwell_daemon::machine::RunResult;
+use maxwell_daemon::report::AgentReport;
+use maxwell_daemon::scenario::Scenario;
+
+/// In a crowd agents are summed by principal.
+const FEW: usize = 12;
+
+pub(crate) fn print(scenario: &Scenario, result: &RunResult) {
+    let report = &result.report;
+    println!();
+    println!("── what happened in {:.0} seconds ──", report.seconds);
+    if report.agents.len() <= FEW {
+        report.agents.iter().for_each(|agent| println!("{}", story(agent)));
+    } else {
+        crowd(&report.agents);
+    }
+    let price = &report.price_mw;
+    println!(
+        "The price of a core began at {} (what its electricity costs), peaked at {} and ended at {}.",
+        Price(price.par),
+        Price(price.peak),
+        Price(price.r#final)
+    );
+    println!(
+        "The die began at {:.1}°C, peaked at {:.1}°C (Maxwell holds {}) and ended at {:.1}°C; sensor: {}, {}.",
+        report.temp_c.start,
+        report.temp_c.peak,
+        scenario.policy.thermal.set,
+        report.temp_c.r#final,
+        report.sensor.source,
+        report.sensor.quality
+    );
+    let money = &report.money;
+    println!(
+        "Money: {} minted = {} paid for energy, scarcity, rent and tax + {} in wallets and with sponsors + {} in escrow; error {} nJ.",
+        Joule(money.minted_nj),
+        Joule(money.burned_nj),
+        Joule(money.balances_nj),
+        Joule(money.escrow_nj),
+        money.error_nj
+    );
+    let energy = &report.energy;
+    println!(
+        "Energy ({}): {} on the meter = {} agents + {} idle and others + {} Maxwell; error {} nJ.",
+        report.sensor.quality,
+        Joule(energy.meter_nj),
+        Joule(energy.attributed_nj),
+        Joule(energy.idle_nj),
+        Joule(energy.daemon_nj),
+        energy.error_nj
+    );
+    let lateness = &report.tick_lateness_us;
+    println!(
+        "{} ticks, late by p50 {} µs, p99 {} µs, at most {} µs; {} late by more than 1 ms. The market used {:.2} % of one core{}.",
+        report.ticks,
+        lateness.p50,
+        lateness.p99,
+        lateness.max,
+        report.late_ticks,
+        result.market_share * 100.0,
+        if result.realtime { "" } else { " (without real-time priority: not permitted here)" }
+    );
+    println!("state hash {}", report.state_hash);
+}
+
+/// One agent's life in a sentence or two.
+fn story(agent: &AgentReport) -> String {
+    let spent = agent.paid_nj + agent.rent_nj + agent.tax_nj;
+    let end = match agent.state {
+        "dead" => format!("DIED ({})", agent.reason),
+        "parked" => format!("is PARKED ({})", agent.reason),
+        "dying" => format!("is dying ({})", agent.reason),
+        state => format!("LIVES ({state})"),
+    };
+    let work = match agent.work_verified {
+        0 => "did no work that anybody paid for".to_owned(),
+        n => format!("did {n} units of verified work and earned {}", Joule(agent.earned_nj)),
+    };
+    format!(
+        "{} {end}. It {work}. It paid {} for {:.2} s of core time, {} for erasing memory and {} for holding it, {} in all, and has {} left.",
+        agent.name,
+        Joule(agent.paid_nj),
+        agent.core_us as f64 * 1e-6,
+        Joule(agent.tax_nj),
+        Joule(agent.rent_nj),
+        Joule(spent),
+        Joule(agent.balance_nj)
+    )
+}
+
+fn crowd(agents: &[AgentReport]) {
+    let mut owners: Vec<&str> = agents.iter().map(|agent| agent.principal.as_str()).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    for owner in owners.iter().take(FEW) {
+        let mine: Vec<&AgentReport> = agents.iter().filter(|agent| agent.principal == *owner).collect();
+        let count = |state: &str| mine.iter().filter(|agent| agent.state == state).count();
+        let sum = |value: fn(&AgentReport) -> u64| Joule(mine.iter().fold(0u64, |sum, agent| sum.saturating_add(value(agent))));
+        println!(
+            "{owner}: {} agents, {} alive, {} parked, {} dead; {:.2} s of core time for {}, {} tax, {} rent; earned {}; {} left.",
+            mine.len(),
+            count("running") + count("waiting") + count("dying"),
+            count("parked"),
+            count("dead"),
+            mine.iter().map(|agent| agent.core_us).sum::<u64>() as f64 * 1e-6,
+            sum(|agent| agent.paid_nj),
+            sum(|agent| agent.tax_nj),
+            sum(|agent| agent.rent_nj),
+            sum(|agent| agent.earned_nj),
+            sum(|agent| agent.balance_nj)
+        );
+    }
+    if owners.len() > FEW {
+        println!("… and {} more owners.", owners.len() - FEW);
+    }
+}

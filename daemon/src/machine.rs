@@ -1,0 +1,471 @@
+//! The real-time loop.
+//!
+//! ```text
+//!  deadline n ──► collect usage ─► read sensor ─► Market::tick ─► end, respawn ─► dispatch ──► sleep ──► deadline n+1
+//!                     ▲                               │                            │
+//!                     └───────── workers stop a little before the deadline ◄───────┘
+//! ```
+//!
+//! Deadlines are absolute, so lateness does not accumulate. A tick that begins after the next deadline has passed is
+//! lost: its number is skipped, and the market is told how much time went by. Slots stop [`GUARD`] before the deadline, so
+//! that usage is complete when the market wakes.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use maxwell_core::agent::{AgentSpec, Life, Order, SlotId};
+use maxwell_core::bounty::SponsorId;
+use maxwell_core::market::{CellAction, Command, Market, Outcome, TickInput};
+use maxwell_core::pacing::Pacing;
+use maxwell_core::sensor::{Activity, Sensor};
+use maxwell_core::units::Watts;
+use maxwell_core::{AgentId, Joule, Price, PrincipalId, Tick};
+use maxwell_hypervisor::wasm::{Method, Reaction, Wasm, WasmConfig, WasmError};
+use maxwell_hypervisor::{Assignment, Cells, Quote, Report, clock};
+use maxwell_physics::{ModelConfig, ModelSensor, OtherLoad};
+
+use crate::notice::{Notice, Row, Snapshot};
+use crate::realtime;
+use crate::recording::{Recorder, RecordingError};
+use crate::report::{self, Lateness, PriceReport, RunReport, SensorReport, TemperatureReport};
+use crate::scenario::{Scenario, ScenarioError, Utilisation};
+
+/// Slots stop this long before the tick's deadline: about the p99 of one fuel yield and a wake-up.
+const GUARD: Duration = Duration::from_micros(200);
+/// How long a tick waits for a slot that has not stopped yet. Whoever is later is settled in the next tick.
+const PATIENCE: Duration = Duration::from_micros(300);
+/// A tick that begins later than this is counted as late.
+const LATE: Duration = Duration::from_millis(1);
+/// Snapshots for watchers: one in this many ticks, and in a crowd one in that many.
+const SNAPSHOT_TICKS: (u64, u64) = (10, 50);
+/// More agents than this are shown by group.
+const CROWD: usize = 20;
+
+/// Why a machine could not be set up or run.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The scenario is wrong.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// The cells could not be set up.
+    #[error(transparent)]
+    Cells(#[from] WasmError),
+    /// The recording failed.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+}
+
+/// How a run is to be done.
+#[derive(Debug, Default)]
+pub struct RunOptions<'a> {
+    /// For how long.
+    pub duration: Duration,
+    /// Seed of the agents' randomness.
+    pub seed: u64,
+    /// Where to keep a recording.
+    pub record: Option<&'a Path>,
+    /// Who watches.
+    pub watcher: Option<Sender<Notice>>,
+}
+
+/// What a run came to, beyond the report.
+#[derive(Debug)]
+pub struct RunResult {
+    /// The report.
+    pub report: RunReport,
+    /// Core time of the market thread as a share of one core.
+    pub market_share: f64,
+    /// How quickly slots started and stopped.
+    pub reaction: Reaction,
+    /// How erased bytes were counted.
+    pub method: Method,
+    /// Whether the market thread had real-time priority.
+    pub realtime: bool,
+    /// Ticks that were lost altogether.
+    pub lost_ticks: u64,
+    /// The last snapshot.
+    pub last: Snapshot,
+}
+
+/// A scenario brought to life.
+#[derive(Debug)]
+pub struct Machine {
+    market: Market,
+    wasm: Wasm,
+    sensor: ModelSensor,
+    others: OtherLoad,
+    utilisation: Utilisation,
+    /// Name and principal of each agent, by number.
+    names: Vec<(String, String)>,
+    /// The group of each agent, and the groups' names.
+    group_of: Vec<u32>,
+    groups: Vec<String>,
+    /// Commands still to come, the earliest last.
+    later: Vec<(Tick, Command)>,
+    input: TickInput,
+    out: Outcome,
+    report: Report,
+    assignments: Vec<Assignment>,
+    daemon_ns: u64,
+    lateness: Histogram<u64>,
+    late_ticks: u64,
+    lost_ticks: u64,
+    price: PriceReport,
+    temperature: TemperatureReport,
+}
+
+impl Machine {
+    /// Sets up everything a scenario needs: compiles its modules, makes its agents, starts the workers. `path` is for
+    /// errors about its modules.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::Scenario`] for a bad module, [`MachineError::Cells`] if the machine cannot run cells.
+    pub fn new(path: &Path, scenario: &Scenario, seed: u64) -> Result<Self, MachineError> {
+        let thermal = scenario.policy.thermal;
+        let sensor = ModelSensor::new(ModelConfig {
+            plant: thermal.model,
+            idle: thermal.idle,
+            core: Watts::from(thermal.par),
+            cores: thermal.slots,
+            ..ModelConfig::default()
+        });
+        let mut policy = scenario.policy.clone();
+        policy.counter = sensor.counter();
+        let agents: u32 = scenario.agents.iter().map(|group| group.count).sum();
+        let wasm = Wasm::new(WasmConfig {
+            slots: thermal.slots,
+            agents,
+            max_memory: scenario.max_memory,
+            max_module: scenario.max_module,
+            seed,
+            ..WasmConfig::default()
+        })?;
+        let mut machine = Self {
+            market: Market::new(policy),
+            wasm,
+            sensor,
+            others: OtherLoad::default(),
+            utilisation: scenario.utilisation,
+            names: Vec::new(),
+            group_of: Vec::new(),
+            groups: scenario.agents.iter().map(|group| group.name.clone()).collect(),
+            later: Vec::new(),
+            input: TickInput::default(),
+            out: Outcome::default(),
+            report: Report::default(),
+            assignments: Vec::new(),
+            daemon_ns: 0,
+            lateness: Histogram::new_with_bounds(1, 10_000_000, 3).expect("these bounds are in order"),
+            late_ticks: 0,
+            lost_ticks: 0,
+            price: PriceReport { par: thermal.par.0, ..PriceReport::default() },
+            temperature: TemperatureReport::default(),
+        };
+        machine.populate(path, scenario)?;
+        Ok(machine)
+    }
+
+    /// Makes the scenario's sponsors and agents, and plans its grants.
+    fn populate(&mut self, path: &Path, scenario: &Scenario) -> Result<(), MachineError> {
+        let tick_us = scenario.policy.tick.0;
+        for (index, sponsor) in (0..).zip(&scenario.sponsors) {
+            self.wasm.sponsor(SponsorId(index), sponsor.verifier, sponsor.reward);
+            let (verifier, reward, budget) = (sponsor.verifier, sponsor.reward, sponsor.budget);
+            self.input.commands.push(Command::Sponsor { verifier, reward, budget });
+        }
+        for (number, group) in (0..).zip(&scenario.agents) {
+            let program =
+                self.wasm.register(&group.module).map_err(|error| Scenario::bad_module(path, group, &error))?;
+            for name in group.names() {
+                self.wasm.spawn(&program)?;
+                self.names.push((name, group.principal.clone()));
+                self.group_of.push(number);
+                let spec = AgentSpec {
+                    principal: PrincipalId::named(&group.principal),
+                    order: Order {
+                        limit: group.limit,
+                        hold: u32::try_from(group.hold.0.div_ceil(tick_us)).unwrap_or(u32::MAX),
+                    },
+                    pacing: match group.lifetime {
+                        None => Pacing::Fixed,
+                        Some(lifetime) => Pacing::until(Tick(lifetime.0.div_ceil(tick_us))),
+                    },
+                    on_insolvency: group.insolvency,
+                    has_last_words: program.has_last_words,
+                    held: program.initial_memory,
+                    power_class: group.power_class,
+                };
+                self.input.commands.push(Command::Spawn { spec, wallet: group.wallet });
+            }
+        }
+        for grant in &scenario.grants {
+            let found = self.names.iter().position(|(name, _)| *name == grant.agent);
+            let agent = AgentId(found.expect("grants were checked against the agents' names") as u64);
+            let at = Tick(grant.at.0.div_ceil(tick_us).max(1));
+            self.later.push((at, Command::Fund { agent, amount: grant.amount }));
+        }
+        self.later.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        Ok(())
+    }
+
+    /// The names of the agents, by number.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.names.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Runs until the time is over or `stop` is set.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError::Recording`] if a recording was asked for and could not be made.
+    pub fn run(mut self, options: &RunOptions<'_>, stop: &AtomicBool) -> Result<RunResult, MachineError> {
+        let mut recorder =
+            options.record.map(|path| Recorder::create(path, self.market.policy())).transpose()?;
+        let realtime = realtime::ask_for_priority();
+        let tick = Duration::from_micros(self.market.policy().tick.0);
+        let market_cpu = clock::thread_cpu_ns();
+        self.daemon_ns = self.own_ns();
+        let start = Instant::now();
+        let (mut number, mut last) = (0, start);
+        while start.elapsed() < options.duration && !stop.load(Ordering::Relaxed) {
+            number += 1;
+            let late = realtime::sleep_until(start + tick * number);
+            // Deadlines that have passed meanwhile are lost ticks.
+            let behind = u32::try_from(late.as_nanos() / tick.as_nanos()).unwrap_or(u32::MAX);
+            self.lost_ticks += u64::from(behind);
+            number += behind;
+            self.note_lateness(late, behind);
+            let now = Instant::now();
+            self.observe(Tick(u64::from(number)), now - last);
+            last = now;
+            self.decide(recorder.as_mut());
+            let ends = (start + tick * (number + 1)).checked_sub(GUARD).unwrap_or(now);
+            self.act(ends);
+            if let Some(watcher) = &options.watcher {
+                self.tell(watcher, start.elapsed());
+            }
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let reaction = self.wasm.take_reaction();
+        self.close(Tick(u64::from(number) + 1), last, recorder.as_mut());
+        let market_share = (clock::thread_cpu_ns() - market_cpu) as f64 * 1e-9 / seconds.max(1e-9);
+        if let Some(recorder) = recorder {
+            recorder.finish(&self.market.state_hash())?;
+        }
+        Ok(RunResult {
+            report: self.make_report(seconds, u64::from(number)),
+            market_share,
+            reaction,
+            method: self.wasm.method(),
+            realtime,
+            lost_ticks: self.lost_ticks,
+            last: self.snapshot(seconds),
+        })
+    }
+
+    /// Core time of the daemon itself: this thread, and what the workers did for nobody.
+    fn own_ns(&self) -> u64 {
+        clock::thread_cpu_ns() + self.wasm.overhead_ns()
+    }
+
+    fn note_lateness(&mut self, late: Duration, behind: u32) {
+        self.lateness.saturating_record(u64::try_from(late.as_micros()).unwrap_or(u64::MAX).max(1));
+        if late > LATE {
+            self.late_ticks += 1;
+        }
+        self.late_ticks += u64::from(behind);
+    }
+
+    /// Collects what happened since the last tick into the market's input.
+    fn observe(&mut self, tick: Tick, elapsed: Duration) {
+        self.report.clear();
+        self.wasm.collect(PATIENCE, &mut self.report);
+        let own = self.own_ns();
+        let daemon_us = own.saturating_sub(self.daemon_ns) / 1_000;
+        self.daemon_ns = own;
+        let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        let (mut agents_us, mut agents_weighted_us) = (0, 0);
+        for usage in &self.report.usages {
+            let class = self.market.agent(usage.agent).map_or(1_000, |agent| u64::from(agent.spec.power_class));
+            agents_us += usage.core.0;
+            agents_weighted_us += usage.core.0 * class / 1_000;
+        }
+        let others = match self.utilisation {
+            Utilisation::Machine => self.others.busy_cores(),
+            Utilisation::Maxwell => 0.0,
+        };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates; load is never negative")]
+        let others_us = (others * elapsed_us as f64) as u64;
+        let activity = Activity { elapsed_us, agents_weighted_us, agents_us, daemon_us, others_us };
+
+        // The first input already holds the commands that make sponsors and agents.
+        let commands = std::mem::take(&mut self.input.commands);
+        self.input.reset(tick);
+        self.input.commands = commands;
+        while let Some((at, command)) = self.later.last().copied()
+            && at <= tick
+        {
+            self.input.commands.push(command);
+            self.later.pop();
+        }
+        self.input.reading = Some(self.sensor.read(&activity));
+        self.input.activity = activity;
+        self.input.usages.append(&mut self.report.usages);
+        self.input.claims.append(&mut self.report.claims);
+        self.input.busy.append(&mut self.report.busy);
+    }
+
+    fn decide(&mut self, recorder: Option<&mut Recorder>) {
+        self.market.tick(&self.input, &mut self.out).expect("ticks are numbered upwards");
+        if let Some(recorder) = recorder {
+            recorder.tick(&self.input, &self.out.chain);
+        }
+        self.input.commands.clear();
+        let temperature = self.out.control.estimate.0;
+        if self.temperature.start == 0.0 {
+            self.temperature.start = temperature;
+        }
+        self.temperature.peak = self.temperature.peak.max(temperature);
+        self.temperature.r#final = temperature;
+        self.price.peak = self.price.peak.max(self.out.spot.0);
+        self.price.r#final = self.out.spot.0;
+    }
+
+    /// Carries out the market's decisions.
+    fn act(&mut self, ends: Instant) {
+        for action in &self.out.actions {
+            match action {
+                CellAction::End(agent) => self.wasm.end(*agent),
+                CellAction::Respawn(agent) => self.wasm.respawn(*agent),
+            }
+        }
+        for sponsor in 0..self.market.bounties().len() {
+            let id = SponsorId(u16::try_from(sponsor).expect("sponsors are counted in u16"));
+            let reward = self.market.bounties()[sponsor].reward;
+            self.wasm.set_funded(id, self.market.sponsor_balance(id) >= reward);
+        }
+        let market = &self.market;
+        self.assignments.clear();
+        self.assignments.extend(
+            self.out.grants.iter().map(|grant| Assignment { grant: *grant, balance: market.balance(grant.agent) }),
+        );
+        let now_us = self.out.tick.0.saturating_mul(market.policy().tick.0);
+        let quote = Quote { tick: self.out.tick, spot: self.out.spot, now_us };
+        self.wasm.dispatch(quote, ends, &self.assignments);
+    }
+
+    /// The last tick: everything stops, what ran is settled, nothing new is sold.
+    fn close(&mut self, tick: Tick, last: Instant, recorder: Option<&mut Recorder>) {
+        self.wasm.revoke();
+        // A bulk instruction over the largest memory takes a fraction of a second.
+        let mut whole = Report::default();
+        self.wasm.collect(Duration::from_secs(2), &mut whole);
+        self.observe(tick, last.elapsed());
+        self.input.usages.splice(0..0, whole.usages);
+        self.input.claims.splice(0..0, whole.claims);
+        let slots = self.market.policy().thermal.slots;
+        self.input.busy = (0..slots).map(SlotId).collect();
+        self.decide(recorder);
+    }
+
+    fn tell(&mut self, watcher: &Sender<Notice>, since: Duration) {
+        let tick = self.out.tick;
+        // A watcher that has gone away misses nothing that matters.
+        for event in &self.out.events {
+            let _ = watcher.send(Notice::Happened { tick, event: *event });
+        }
+        for utterance in self.report.utterances.drain(..) {
+            let _ = watcher.send(Notice::Said { tick, utterance });
+        }
+        for (agent, why) in self.report.failures.drain(..) {
+            let _ = watcher.send(Notice::Failed { tick, agent, why });
+        }
+        let every = if self.names.len() > CROWD { SNAPSHOT_TICKS.1 } else { SNAPSHOT_TICKS.0 };
+        if tick.0.is_multiple_of(every) {
+            let _ = watcher.send(Notice::Snapshot(Box::new(self.snapshot(since.as_secs_f64()))));
+        }
+    }
+
+    fn snapshot(&self, seconds: f64) -> Snapshot {
+        let thermal = &self.market.policy().thermal;
+        let crowd = self.names.len() > CROWD;
+        let mut rows: Vec<Row> = Vec::new();
+        for ((id, agent), group) in self.market.agents().zip(&self.group_of) {
+            let at = if crowd { *group as usize } else { rows.len() };
+            if at >= rows.len() {
+                let name = if crowd { self.groups[at].clone() } else { self.names[at].0.clone() };
+                rows.push(empty_row(name, self.market.reason(id).expect("an agent that is listed exists"), agent));
+            }
+            let row = &mut rows[at];
+            row.count += 1;
+            match agent.state() {
+                "running" => row.running += 1,
+                "waiting" => row.waiting += 1,
+                "parked" => row.parked += 1,
+                _ => row.gone += 1,
+            }
+            let tally = &agent.tally;
+            let escrow = agent.lease().map_or(Joule::ZERO, |lease| lease.reserved);
+            row.wallet = row.wallet.saturating_add(self.market.balance(id)).saturating_add(escrow);
+            row.core_us += tally.core.0;
+            row.spent = row.spent.saturating_add(tally.paid).saturating_add(tally.rent).saturating_add(tally.tax);
+            row.earned = row.earned.saturating_add(tally.earned);
+            row.work += tally.work_verified;
+        }
+        Snapshot {
+            tick: self.out.tick,
+            seconds,
+            temperature: self.out.control.estimate,
+            set: thermal.set,
+            power: self.out.power,
+            reserve: self.out.control.reserve,
+            spot: self.out.spot,
+            par: thermal.par,
+            lit: self.out.control.slots,
+            slots: thermal.slots,
+            tripped: self.out.control.tripped,
+            rows,
+        }
+    }
+
+    fn make_report(&self, seconds: f64, ticks: u64) -> RunReport {
+        let quantile = |q| self.lateness.value_at_quantile(q);
+        RunReport {
+            seconds,
+            ticks: ticks - self.lost_ticks,
+            late_ticks: self.late_ticks,
+            tick_lateness_us: Lateness { p50: quantile(0.5), p99: quantile(0.99), max: self.lateness.max() },
+            sensor: SensorReport { source: self.sensor.source().name(), quality: self.sensor.quality().name() },
+            price_mw: self.price,
+            temp_c: self.temperature,
+            agents: report::agents(&self.market, &self.names),
+            money: report::money(&self.market),
+            energy: report::energy(&self.market),
+            state_hash: report::hex(&self.market.state_hash()),
+        }
+    }
+}
+
+fn empty_row(name: String, reason: maxwell_core::reason::Reason, agent: &maxwell_core::agent::Agent) -> Row {
+    let limit = if matches!(agent.life, Life::Dead { .. }) { Price::ZERO } else { agent.spec.order.limit };
+    Row {
+        name,
+        count: 0,
+        running: 0,
+        waiting: 0,
+        parked: 0,
+        gone: 0,
+        reason,
+        wallet: Joule::ZERO,
+        limit,
+        core_us: 0,
+        spent: Joule::ZERO,
+        earned: Joule::ZERO,
+        work: 0,
+    }
+}

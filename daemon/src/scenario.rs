@@ -1,0 +1,631 @@
+//! Scenarios: what to run, from a TOML file. The reference is `docs/scenarios.md`.
+//!
+//! Every error names the file, the line and the column, says what is wrong, and what to write instead. Nothing is
+//! guessed: unknown keys are errors, and so are values without a unit.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use maxwell_core::agent::OnInsolvency;
+use maxwell_core::bounty::Verifier;
+use maxwell_core::clearing::PricingRule;
+use maxwell_core::landauer::LandauerPolicy;
+use maxwell_core::market::MarketPolicy;
+use maxwell_core::sensor::CounterSpec;
+use maxwell_core::thermal::{FosterNode, PlantModel, ThermalPolicy};
+use maxwell_core::units::{Celsius, Watts};
+use maxwell_core::{Bytes, Joule, Micros, Price};
+use serde::de::{Deserializer, Error as _, Visitor};
+use serde::Deserialize;
+use toml::Spanned;
+
+/// Why a scenario cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// The file could not be read.
+    #[error("{path}: {source}. Give the path of a scenario, such as scenarios/demo.toml")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Something in it is wrong.
+    #[error("{path}:{line}:{column}: {message}")]
+    Wrong {
+        /// Which file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What, and what to do.
+        message: String,
+    },
+}
+
+/// What utilisation the power model follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Utilisation {
+    /// Everything that runs on this computer.
+    #[default]
+    Machine,
+    /// Only agents and Maxwell itself.
+    Maxwell,
+}
+
+/// A scenario, checked.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What it shows, for people.
+    pub title: String,
+    /// The market's rules.
+    pub policy: MarketPolicy,
+    /// The machine's utilisation.
+    pub utilisation: Utilisation,
+    /// The most memory an agent may hold.
+    pub max_memory: Bytes,
+    /// The largest module.
+    pub max_module: Bytes,
+    /// Who pays for what.
+    pub sponsors: Vec<Sponsor>,
+    /// Who runs.
+    pub agents: Vec<AgentGroup>,
+    /// Money that arrives later.
+    pub grants: Vec<Grant>,
+}
+
+/// A sponsor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sponsor {
+    /// Its name.
+    pub name: String,
+    /// How it checks work.
+    pub verifier: Verifier,
+    /// What it pays for a unit.
+    pub reward: Joule,
+    /// All it will pay.
+    pub budget: Joule,
+}
+
+/// Some equal agents.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentGroup {
+    /// The name; agents of a group of several are numbered.
+    pub name: String,
+    /// How many.
+    pub count: u32,
+    /// Their program: WebAssembly, binary or text.
+    pub module: Vec<u8>,
+    /// Where the program came from, for errors.
+    pub module_name: String,
+    /// The scenario's text position of the module, for errors found when it is compiled.
+    pub module_at: (usize, usize),
+    /// First money of each.
+    pub wallet: Joule,
+    /// The limit of each one's order.
+    pub limit: Price,
+    /// How long each keeps a slot against equals.
+    pub hold: Micros,
+    /// How long its money must last; `None` for a fixed bid.
+    pub lifetime: Option<Micros>,
+    /// What happens to who cannot pay.
+    pub insolvency: OnInsolvency,
+    /// Their owner's name.
+    pub principal: String,
+    /// Power class in thousandths.
+    pub power_class: u16,
+}
+
+/// Money for an agent at a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    /// When, from the start.
+    pub at: Micros,
+    /// The agent's name.
+    pub agent: String,
+    /// How much.
+    pub amount: Joule,
+}
+
+/// A quantity written with its unit.
+#[derive(Clone, Copy, Debug)]
+struct Quantity<T>(T);
+
+impl<'de, T> Deserialize<'de> for Quantity<T>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text<T>(PhantomData<T>);
+        impl<T> Visitor<'_> for Text<T>
+        where
+            T: FromStr,
+            T::Err: fmt::Display,
+        {
+            type Value = Quantity<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number with its unit in quotes, such as \"4.5W\", \"300J\", \"10ms\" or \"64MiB\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                text.parse().map(Quantity).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text(PhantomData))
+    }
+}
+
+/// A temperature, as people write it: `70C`.
+#[derive(Clone, Copy, Debug)]
+struct Degrees(f64);
+
+impl FromStr for Degrees {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = text.trim().strip_suffix("°C").or_else(|| text.trim().strip_suffix('C'));
+        match number.map(|number| number.trim().parse::<f64>()) {
+            Some(Ok(value)) if (-100.0..=200.0).contains(&value) => Ok(Self(value)),
+            _ => Err(format!("`{text}` is not a temperature between -100C and 200C: write, for instance, `70C`")),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    machine: RawMachine,
+    #[serde(default)]
+    policy: RawPolicy,
+    #[serde(default)]
+    sponsor: Vec<RawSponsor>,
+    #[serde(default)]
+    agent: Vec<RawAgent>,
+    #[serde(default)]
+    grant: Vec<RawGrant>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawMachine {
+    slots: Option<Spanned<u16>>,
+    par: Option<Spanned<Quantity<Price>>>,
+    idle: Option<Quantity<Price>>,
+    set: Option<Spanned<Quantity<Degrees>>>,
+    critical: Option<Quantity<Degrees>>,
+    ambient: Option<Quantity<Degrees>>,
+    fast: Option<Spanned<RawNode>>,
+    slow: Option<Spanned<RawNode>>,
+    #[serde(default)]
+    utilisation: Utilisation,
+    max_memory: Option<Quantity<Bytes>>,
+    max_module: Option<Quantity<Bytes>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNode {
+    /// Kelvin per watt.
+    resistance: f64,
+    tau: Quantity<Micros>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawPolicy {
+    tick: Option<Spanned<Quantity<Micros>>>,
+    pricing: Option<PricingRule>,
+    grid_factor: Option<Spanned<f64>>,
+    inefficiency: Option<Spanned<f64>>,
+    rent_per_gb: Option<Quantity<Price>>,
+    resting_fee_ppm: Option<u32>,
+    grace: Option<Quantity<Micros>>,
+    standby: Option<u16>,
+    max_stress: Option<Spanned<f64>>,
+    slew: Option<Spanned<f64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSponsor {
+    name: String,
+    verifier: Spanned<String>,
+    least: Option<u64>,
+    bits: Option<u8>,
+    reward: Spanned<Quantity<Joule>>,
+    budget: Quantity<Joule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAgent {
+    name: Spanned<String>,
+    count: Option<Spanned<u32>>,
+    module: Spanned<String>,
+    wallet: Quantity<Joule>,
+    order: RawOrder,
+    #[serde(default)]
+    pacing: RawPacing,
+    #[serde(default)]
+    insolvency: OnInsolvency,
+    principal: Option<String>,
+    power_class: Option<Spanned<f64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOrder {
+    limit: Quantity<Price>,
+    hold: Option<Quantity<Micros>>,
+}
+
+#[derive(Default)]
+struct RawPacing(Option<Micros>);
+
+impl<'de> Deserialize<'de> for RawPacing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = RawPacing;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"fixed\", or { lifetime = \"60s\" }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawPacing, E> {
+                if text == "fixed" { Ok(RawPacing(None)) } else { Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)) }
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<RawPacing, A::Error> {
+                let mut lifetime = None;
+                while let Some(key) = map.next_key::<String>()? {
+                    if key != "lifetime" {
+                        return Err(A::Error::unknown_field(&key, &["lifetime"]));
+                    }
+                    lifetime = Some(map.next_value::<Quantity<Micros>>()?.0);
+                }
+                lifetime.map(|lifetime| RawPacing(Some(lifetime))).ok_or_else(|| A::Error::missing_field("lifetime"))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGrant {
+    at: Quantity<Micros>,
+    agent: Spanned<String>,
+    amount: Quantity<Joule>,
+}
+
+/// The most agents in one scenario.
+const MOST_AGENTS: u32 = 30_000;
+
+/// The text of a file, to turn byte offsets into lines.
+struct Source<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn place(&self, at: usize) -> (usize, usize) {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        (line, column)
+    }
+
+    fn wrong(&self, span: Range<usize>, message: impl Into<String>) -> ScenarioError {
+        let (line, column) = self.place(span.start);
+        ScenarioError::Wrong { path: self.path.to_owned(), line, column, message: message.into() }
+    }
+
+    /// A number that must be finite and inside a range.
+    fn within(&self, value: Spanned<f64>, range: std::ops::RangeInclusive<f64>, what: &str) -> Result<f64, ScenarioError> {
+        if range.contains(value.get_ref()) {
+            return Ok(*value.get_ref());
+        }
+        let message = format!("{what} is {}, but must lie between {} and {}", value.get_ref(), range.start(), range.end());
+        Err(self.wrong(value.span(), message))
+    }
+}
+
+impl Scenario {
+    /// Reads and checks a scenario file. Module paths are relative to it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, where, and what to do.
+    pub fn load(path: &Path) -> Result<Self, ScenarioError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks a scenario's text. `path` is for errors, and what module paths are relative to.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ScenarioError> {
+        let source = Source { path, text };
+        let raw: Raw = toml::from_str(text).map_err(|error| {
+            let message = error.message().replace('\n', "; ");
+            source.wrong(error.span().unwrap_or(0..0), message)
+        })?;
+        let policy = policy(&source, &raw.machine, raw.policy)?;
+        let sponsors = raw.sponsor.into_iter().map(|raw| sponsor(&source, raw)).collect::<Result<_, _>>()?;
+        let nobody = 0..0;
+        let agents: Vec<AgentGroup> =
+            raw.agent.into_iter().map(|raw| agent(&source, raw)).collect::<Result<_, _>>()?;
+        if agents.is_empty() {
+            return Err(source.wrong(nobody.clone(), "there is no agent to run: add an `[[agent]]` with name, module, wallet and order"));
+        }
+        let total = agents.iter().fold(0u32, |sum, group| sum.saturating_add(group.count));
+        if total > MOST_AGENTS {
+            return Err(source.wrong(nobody, format!("{total} agents are more than the {MOST_AGENTS} that one machine takes")));
+        }
+        let grants = raw
+            .grant
+            .into_iter()
+            .map(|raw| {
+                let known = agents.iter().any(|group| group.has(raw.agent.get_ref()));
+                if !known {
+                    let message = format!("no agent is called `{}`", raw.agent.get_ref());
+                    return Err(source.wrong(raw.agent.span(), message));
+                }
+                Ok(Grant { at: raw.at.0, agent: raw.agent.into_inner(), amount: raw.amount.0 })
+            })
+            .collect::<Result<_, _>>()?;
+        let default = maxwell_hypervisor::wasm::WasmConfig::default();
+        Ok(Self {
+            title: raw.title,
+            policy,
+            utilisation: raw.machine.utilisation,
+            max_memory: raw.machine.max_memory.map_or(default.max_memory, |q| q.0),
+            max_module: raw.machine.max_module.map_or(default.max_module, |q| q.0),
+            sponsors,
+            agents,
+            grants,
+        })
+    }
+
+    /// The error for a module that was found bad when it was compiled.
+    #[must_use]
+    pub fn bad_module(path: &Path, group: &AgentGroup, why: &dyn fmt::Display) -> ScenarioError {
+        let (line, column) = group.module_at;
+        let message = format!("module `{}`: {why}", group.module_name);
+        ScenarioError::Wrong { path: path.to_owned(), line, column, message }
+    }
+}
+
+impl AgentGroup {
+    /// The names of its agents, in order.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        let width = self.count.saturating_sub(1).max(1).ilog10() as usize + 1;
+        (0..self.count).map(move |n| if self.count == 1 { self.name.clone() } else { format!("{}-{n:0width$}", self.name) })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.names().any(|mine| mine == name)
+    }
+}
+
+fn policy(source: &Source<'_>, machine: &RawMachine, raw: RawPolicy) -> Result<MarketPolicy, ScenarioError> {
+    let default = MarketPolicy::default();
+    let thermal = thermal(source, machine, &raw)?;
+    let tick = raw.tick.as_ref().map_or(default.tick, |q| q.get_ref().0);
+    if !(1_000..=1_000_000).contains(&tick.0) {
+        let span = raw.tick.map_or(0..0, |q| q.span());
+        return Err(source.wrong(span, format!("a tick of {tick} is out of range: use 1ms to 1s (10ms is the default)")));
+    }
+    let grid_factor = raw.grid_factor.map_or(Ok(default.grid_factor), |v| source.within(v, 0.0..=1000.0, "grid_factor"))?;
+    let inefficiency = raw
+        .inefficiency
+        .map_or(Ok(default.landauer.inefficiency), |v| source.within(v, 0.0..=1e18, "inefficiency"))?;
+    let rent_watts_per_gb = raw.rent_per_gb.map_or(default.landauer.rent_watts_per_gb, |q| Watts::from(q.0).0);
+    Ok(MarketPolicy {
+        tick,
+        pricing: raw.pricing.unwrap_or_default(),
+        thermal,
+        grid_factor,
+        landauer: LandauerPolicy { inefficiency, rent_watts_per_gb },
+        resting_fee_ppm: raw.resting_fee_ppm.unwrap_or(default.resting_fee_ppm),
+        grace: raw.grace.map_or(default.grace, |q| q.0),
+        last_words: tick.min(default.last_words),
+        standby: raw.standby.unwrap_or(default.standby),
+        // Ten times the whole machine's power is a broken counter.
+        max_power: Watts(10.0 * (thermal.idle.0 + 4.0 * Watts::from(thermal.par).0 * f64::from(thermal.slots))),
+        counter: CounterSpec::rapl(16),
+        ..default
+    })
+}
+
+fn thermal(source: &Source<'_>, machine: &RawMachine, policy: &RawPolicy) -> Result<ThermalPolicy, ScenarioError> {
+    let default = ThermalPolicy::default();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let slots = match &machine.slots {
+        None => u16::try_from(cores).unwrap_or(u16::MAX),
+        Some(slots) if (1..=1024).contains(slots.get_ref()) => *slots.get_ref(),
+        Some(slots) => return Err(source.wrong(slots.span(), "slots must lie between 1 and 1024: one for each core on sale")),
+    };
+    let par = machine.par.as_ref().map_or(default.par, |q| q.get_ref().0);
+    if par == Price::ZERO {
+        let span = machine.par.as_ref().map_or(0..0, Spanned::span);
+        return Err(source.wrong(span, "par must be more than zero: it is what a busy core burns, for instance \"4.5W\""));
+    }
+    let degrees = |given: Option<&Quantity<Degrees>>, otherwise: Celsius| given.map_or(otherwise, |q| Celsius(q.0.0));
+    let set = degrees(machine.set.as_ref().map(Spanned::get_ref), default.set);
+    let critical = degrees(machine.critical.as_ref(), default.critical);
+    let ambient = degrees(machine.ambient.as_ref(), default.model.ambient);
+    if !(ambient.0 + 1.0 <= set.0 && set.0 + 7.0 <= critical.0) {
+        let span = machine.set.as_ref().map_or(0..0, Spanned::span);
+        let message = format!(
+            "ambient {ambient}, set {set} and critical {critical} do not fit: set must be at least 1°C above ambient and \
+             7°C below critical, because everything freezes 5°C below critical"
+        );
+        return Err(source.wrong(span, message));
+    }
+    let node = |given: &Option<Spanned<RawNode>>, otherwise: FosterNode| match given {
+        None => Ok(otherwise),
+        Some(node) => {
+            let FosterNode { resistance, tau } =
+                FosterNode { resistance: node.get_ref().resistance, tau: node.get_ref().tau.0.0 as f64 * 1e-6 };
+            if (0.001..=1000.0).contains(&resistance) && (0.01..=10_000.0).contains(&tau) {
+                Ok(FosterNode { resistance, tau })
+            } else {
+                let message = "a thermal node needs a resistance of 0.001 to 1000 K/W and a tau of 10ms to 10000s";
+                Err(source.wrong(node.span(), message))
+            }
+        }
+    };
+    let number = |given: &Option<Spanned<f64>>, otherwise, range, what| match given {
+        None => Ok(otherwise),
+        Some(value) => source.within(value.clone(), range, what),
+    };
+    Ok(ThermalPolicy {
+        set,
+        critical,
+        model: PlantModel {
+            ambient,
+            fast: node(&machine.fast, default.model.fast)?,
+            slow: node(&machine.slow, default.model.slow)?,
+        },
+        idle: machine.idle.map_or(default.idle, |q| Watts::from(q.0)),
+        par,
+        slots,
+        max_stress: number(&policy.max_stress, default.max_stress, 0.0..=20.0, "max_stress")?,
+        slew: number(&policy.slew, default.slew, 0.001..=100.0, "slew")?,
+    })
+}
+
+fn sponsor(source: &Source<'_>, raw: RawSponsor) -> Result<Sponsor, ScenarioError> {
+    let verifier = match (raw.verifier.get_ref().as_str(), raw.least, raw.bits) {
+        ("prime", least, None) => Verifier::Prime { least: least.unwrap_or(2) },
+        ("hash", None, Some(bits)) => Verifier::Hash { bits },
+        ("prime", _, Some(_)) => return Err(source.wrong(raw.verifier.span(), "a `prime` verifier takes `least`, not `bits`")),
+        ("hash", ..) => {
+            return Err(source.wrong(raw.verifier.span(), "a `hash` verifier takes `bits`, the zero bits a hash must start with, for instance `bits = 12`"));
+        }
+        (other, ..) => {
+            let message = format!("no verifier is called `{other}`: use `prime` or `hash`");
+            return Err(source.wrong(raw.verifier.span(), message));
+        }
+    };
+    if raw.reward.get_ref().0 == Joule::ZERO {
+        return Err(source.wrong(raw.reward.span(), "a reward must be more than zero"));
+    }
+    Ok(Sponsor { name: raw.name, verifier, reward: raw.reward.into_inner().0, budget: raw.budget.0 })
+}
+
+fn agent(source: &Source<'_>, raw: RawAgent) -> Result<AgentGroup, ScenarioError> {
+    let name = raw.name.get_ref().clone();
+    if name.is_empty() || name.chars().any(char::is_control) {
+        return Err(source.wrong(raw.name.span(), "an agent's name must not be empty or hold control characters"));
+    }
+    let count = match &raw.count {
+        None => 1,
+        Some(count) if *count.get_ref() > 0 => *count.get_ref(),
+        Some(count) => return Err(source.wrong(count.span(), "count must be at least 1")),
+    };
+    let module_name = raw.module.get_ref().clone();
+    let module = match maxwell_agents::builtin(&module_name) {
+        Some(builtin) => builtin.text.as_bytes().to_vec(),
+        None => {
+            let file = source.path.parent().unwrap_or(Path::new("")).join(&module_name);
+            std::fs::read(&file).map_err(|error| {
+                let builtins: Vec<&str> = maxwell_agents::BUILTINS.iter().map(|b| b.name).collect();
+                let message = format!(
+                    "module `{module_name}`: {} cannot be read ({error}): give a .wat or .wasm file beside the scenario, or one of {}",
+                    file.display(),
+                    builtins.join(", ")
+                );
+                source.wrong(raw.module.span(), message)
+            })?
+        }
+    };
+    let power_class = raw.power_class.map_or(Ok(1.0), |v| source.within(v, 0.1..=10.0, "power_class"))?;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 100 and 10,000")]
+    let power_class = (power_class * 1000.0).round() as u16;
+    Ok(AgentGroup {
+        principal: raw.principal.unwrap_or_else(|| name.clone()),
+        name,
+        count,
+        module,
+        module_at: source.place(raw.module.span().start),
+        module_name,
+        wallet: raw.wallet.0,
+        limit: raw.order.limit.0,
+        hold: raw.order.hold.map_or(Micros::ZERO, |q| q.0),
+        lifetime: raw.pacing.0,
+        insolvency: raw.insolvency,
+        power_class,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AGENT: &str = "[[agent]]\nname = \"a\"\nmodule = \"leech\"\nwallet = \"1J\"\norder = { limit = \"5W\" }\n";
+
+    fn error(text: &str) -> String {
+        Scenario::parse(Path::new("dir/x.toml"), text).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn a_small_scenario_is_understood() {
+        let text = format!(
+            "title = \"t\"\n[machine]\nslots = 3\npar = \"5W\"\nset = \"70C\"\nfast = {{ resistance = 2.0, tau = \"500ms\" }}\n\
+             [policy]\npricing = \"vcg\"\ngrace = \"2s\"\n[[sponsor]]\nname = \"s\"\nverifier = \"hash\"\nbits = 9\nreward = \"5mJ\"\n\
+             budget = \"1kJ\"\n{AGENT}count = 12\npacing = {{ lifetime = \"60s\" }}\ninsolvency = \"park\"\npower_class = 1.8\n\
+             [[grant]]\nat = \"3s\"\nagent = \"a-07\"\namount = \"2J\"\n"
+        );
+        let scenario = Scenario::parse(Path::new("x.toml"), &text).unwrap();
+        assert_eq!(scenario.policy.thermal.slots, 3);
+        assert_eq!(scenario.policy.thermal.model.fast, FosterNode { resistance: 2.0, tau: 0.5 });
+        assert_eq!(scenario.policy.pricing, PricingRule::Vcg);
+        assert_eq!(scenario.sponsors[0].verifier, Verifier::Hash { bits: 9 });
+        let group = &scenario.agents[0];
+        assert_eq!((group.count, group.power_class, group.insolvency), (12, 1_800, OnInsolvency::Park));
+        assert_eq!(group.lifetime, Some(Micros(60_000_000)));
+        assert_eq!(group.names().nth(11).as_deref(), Some("a-11"));
+    }
+
+    #[test]
+    fn errors_name_the_line_and_the_remedy() {
+        let cases = [
+            (format!("{AGENT}walet = \"3J\"\n"), "dir/x.toml:6:1", "unknown field `walet`"),
+            (AGENT.replace("1J", "1"), "dir/x.toml:4:10", "no unit"),
+            (AGENT.replace("\"1J\"", "1"), "dir/x.toml:4:10", "number with its unit in quotes"),
+            (AGENT.replace("5W", "5 parsecs"), "dir/x.toml:5:", "unknown unit `parsecs`"),
+            (AGENT.replace("leech", "nowhere.wat"), "dir/x.toml:3:10", "dir/nowhere.wat cannot be read"),
+            (format!("[machine]\nset = \"94C\"\n{AGENT}"), "dir/x.toml:2:7", "7°C below critical"),
+            (format!("[machine]\nslots = 0\n{AGENT}"), "dir/x.toml:2:9", "between 1 and 1024"),
+            (format!("[policy]\ntick = \"5us\"\n{AGENT}"), "dir/x.toml:2:8", "1ms to 1s"),
+            (format!("[policy]\npricing = \"dutch\"\n{AGENT}"), "dir/x.toml:2:11", "unknown variant `dutch`"),
+            (format!("[policy]\nslew = nan\n{AGENT}"), "dir/x.toml:2:8", "must lie between"),
+            (format!("{AGENT}[[grant]]\nat = \"1s\"\nagent = \"b\"\namount = \"1J\"\n"), "dir/x.toml:8:9", "no agent is called `b`"),
+            (format!("{AGENT}count = 40_000\n"), "dir/x.toml:", "more than the 30000"),
+            (String::new(), "dir/x.toml:1:1", "no agent to run"),
+            ("[[agent]\n".to_owned(), "dir/x.toml:1:", ""),
+        ];
+        for (text, place, what) in cases {
+            let error = error(&text);
+            assert!(error.starts_with(place) && error.contains(what), "{error}\nwanted {place} … {what}");
+        }
+        let missing = Scenario::load(Path::new("/no/such/file.toml")).unwrap_err().to_string();
+        assert!(missing.contains("/no/such/file.toml") && missing.contains("scenarios/demo.toml"), "{missing}");
+    }
+}
