@@ -1,11 +1,11 @@
-;; The clerk has a little to do in every tick: it stirs a number twenty thousand times, then waits for the next tick.
+;; The clerk has a little to do in every tick: it stirs a number three hundred thousand times, then waits for the next tick.
 ;; Ten thousand of them fill a machine with short visits.
 (module
   (memory (export "memory") 1)
   (global $ledger (mut i64) (i64.const 1))
   (func (export "step") (result i32)
     (local $left i32)
-    (local.set $left (i32.const 20000))
+    (local.set $left (i32.const 300000))
     (loop $stir
       (global.set $ledger
         (i64.add (i64.mul (global.get $ledger) (i64.const 6364136223846793005)) (i64.const 1442695040888963407)))

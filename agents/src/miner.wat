@@ -1,6 +1,6 @@
 ;; The miner hashes nonces with SHA-256 and, between batches, rewrites a large scratchpad: hot silicon and churned memory.
 ;; It submits every nonce whose hash starts with enough zero bits, whether anybody pays for that or not, and it bids its
-;; whole wallet for one core-second.
+;; whole wallet for a tenth of a core-second.
 (module
   (import "maxwell" "balance" (func $balance (result i64)))
   (import "maxwell" "bid" (func $bid (param i64)))
@@ -34,7 +34,7 @@
   ;; Bid everything, hash a batch, churn half of the scratchpad.
   (func (export "step") (result i32)
     (local $left i32)
-    (call $bid (i64.div_u (call $balance) (i64.const 1000000))) ;; nJ for 10^6 µs: all of it for one core-second
+    (call $bid (i64.div_u (call $balance) (i64.const 100000))) ;; all of it for 10^5 µs: nanojoules per µs are milliwatts
     (local.set $left (i32.const 1000))
     (loop $batch
       (call $mine)

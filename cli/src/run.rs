@@ -1,7 +1,7 @@
 //! `maxwell run` and `maxwell replay`.
 
 use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -81,7 +81,8 @@ pub(crate) fn scenario(
 }
 
 fn write_json(to: &mut impl Write, report: &RunReport) -> std::io::Result<()> {
-    serde_json::to_writer_pretty(&mut *to, report)?;
+    let mut to = BufWriter::new(to);
+    serde_json::to_writer_pretty(&mut to, report)?;
     writeln!(to)?;
     to.flush()
 }

@@ -34,7 +34,7 @@ use crate::report::{self, Lateness, PriceReport, RunReport, SensorReport, Temper
 use crate::scenario::{Scenario, ScenarioError, Utilisation};
 
 /// Slots stop this long before the tick's deadline: about the p99 of one fuel yield and a wake-up.
-const GUARD: Duration = Duration::from_micros(200);
+const GUARD: Duration = Duration::from_micros(100);
 /// How long a tick waits for a slot that has not stopped yet. Whoever is later is settled in the next tick.
 const PATIENCE: Duration = Duration::from_micros(300);
 /// A tick that begins later than this is counted as late.
@@ -228,10 +228,14 @@ impl Machine {
             options.record.map(|path| Recorder::create(path, self.market.policy())).transpose()?;
         let realtime = realtime::ask_for_priority();
         let tick = Duration::from_micros(self.market.policy().tick.0);
-        let market_cpu = clock::thread_cpu_ns();
         self.daemon_ns = self.own_ns();
-        let start = Instant::now();
-        let (mut number, mut last) = (0, start);
+        // The first tick admits everybody, however many, before the clock starts.
+        self.observe(Tick(1), Duration::ZERO);
+        self.decide(recorder.as_mut());
+        self.act(Instant::now() + tick.saturating_sub(GUARD));
+        let start = Instant::now().checked_sub(tick).unwrap_or_else(Instant::now);
+        let market_cpu = clock::thread_cpu_ns();
+        let (mut number, mut last) = (1, start + tick);
         while start.elapsed() < options.duration && !stop.load(Ordering::Relaxed) {
             number += 1;
             let late = realtime::sleep_until(start + tick * number);

@@ -229,7 +229,8 @@ impl Cells for Wasm {
         }
         let plan = Arc::new(plan);
         for (slot, worker) in self.workers.iter_mut().enumerate() {
-            if plan.seats[slot].is_none() && plan.standby.is_empty() {
+            // A slot that was not sold stays dark: only who ran out of its own work takes a standby.
+            if plan.seats[slot].is_none() {
                 continue;
             }
             *lock(&worker.desk.plan) = Some(Arc::clone(&plan));

@@ -170,10 +170,14 @@ pub(super) fn work(slot: usize, desk: &Desk, kernel: Option<&Kernel>, yield_fuel
     while !desk.quit.load(Ordering::Acquire) {
         let Some(plan) = next_plan(desk, finished) else { continue };
         let mut runner = Runner { desk, kernel, plan: &plan, yield_fuel, billed_ns: 0 };
-        if let Some(seat) = plan.seats.get(slot).and_then(Option::as_ref) {
+        let lit = plan.seats.get(slot).and_then(Option::as_ref);
+        if let Some(seat) = lit {
             runner.run(seat, true);
         }
-        while Instant::now() + RESALE_LEAST < plan.stop_at && !plan.revoked.load(Ordering::Acquire) {
+        while lit.is_some()
+            && Instant::now() + RESALE_LEAST < plan.stop_at
+            && !plan.revoked.load(Ordering::Acquire)
+        {
             let Some(seat) = plan.take_standby() else { break };
             runner.run(seat, false);
         }
