@@ -3,7 +3,7 @@
 //! | name | what it does |
 //! |---|---|
 //! | `scientist` | finds primes, submits them, bids what a core-second earns it |
-//! | `miner` | hashes nonces and churns memory, bids its whole wallet for a core-second |
+//! | `miner` | hashes nonces and churns memory, bids twice the price and more |
 //! | `clerk` | a little work in every tick, then waits |
 //! | `leech` | an endless loop |
 

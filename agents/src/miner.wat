@@ -1,9 +1,10 @@
 ;; The miner hashes nonces with SHA-256 and, between batches, rewrites a large scratchpad: hot silicon and churned memory.
-;; It submits every nonce whose hash starts with enough zero bits, whether anybody pays for that or not, and it bids its
-;; whole wallet for a tenth of a core-second.
+;; It submits every nonce whose hash starts with enough zero bits, whether anybody pays for that or not, and it always
+;; outbids: twice the price, and its whole wallet for a tenth of a core-second on top.
 (module
   (import "maxwell" "balance" (func $balance (result i64)))
   (import "maxwell" "bid" (func $bid (param i64)))
+  (import "maxwell" "price" (func $price (result i64)))
   (import "maxwell" "submit" (func $submit (param i32 i32 i32) (result i64)))
   (import "maxwell" "log" (func $log (param i32 i32) (result i32)))
   (import "maxwell" "random" (func $random (result i64)))
@@ -34,7 +35,11 @@
   ;; Bid everything, hash a batch, churn half of the scratchpad.
   (func (export "step") (result i32)
     (local $left i32)
-    (call $bid (i64.div_u (call $balance) (i64.const 100000))) ;; all of it for 10^5 µs: nanojoules per µs are milliwatts
+    ;; Twice the price, and on top of it all it has for 10^5 µs: nanojoules per microsecond are milliwatts.
+    (call $bid
+      (i64.add
+        (i64.mul (call $price) (i64.const 2))
+        (i64.div_u (call $balance) (i64.const 100000))))
     (local.set $left (i32.const 1000))
     (loop $batch
       (call $mine)

@@ -98,7 +98,9 @@ fn crowd(agents: &[AgentReport]) {
     for owner in owners.iter().take(FEW) {
         let mine: Vec<&AgentReport> = agents.iter().filter(|agent| agent.principal == *owner).collect();
         let count = |state: &str| mine.iter().filter(|agent| agent.state == state).count();
-        let sum = |value: fn(&AgentReport) -> u64| Joule(mine.iter().fold(0u64, |sum, agent| sum.saturating_add(value(agent))));
+        let sum = |value: fn(&AgentReport) -> u64| {
+            Joule(mine.iter().fold(0u64, |sum, agent| sum.saturating_add(value(agent))))
+        };
         println!(
             "{owner}: {} agents, {} alive, {} parked, {} dead; {:.2} s of core time for {}, {} tax, {} rent; earned {}; {} left.",
             mine.len(),

@@ -214,12 +214,8 @@ fn machine(snapshot: &Snapshot) -> String {
 }
 
 fn plain(snapshot: &Snapshot) -> String {
-    let agents: Vec<String> = snapshot
-        .rows
-        .iter()
-        .take(6)
-        .map(|row| format!("{} {} {}", row.name, state(row), row.wallet))
-        .collect();
+    let agents: Vec<String> =
+        snapshot.rows.iter().take(6).map(|row| format!("{} {} {}", row.name, state(row), row.wallet)).collect();
     format!("{}  |  {}", machine(snapshot), agents.join(", "))
 }
 
@@ -236,7 +232,16 @@ fn table(snapshot: &Snapshot, width: u16) -> String {
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_width(width);
     table.set_header(["agent", "state", "wallet", "bids up to", "core time", "spent", "earned", "work", "why"]);
     for row in &snapshot.rows {
-        let (word, color) = (state(row), if row.running > 0 { Color::Green } else if row.waiting > 0 { Color::Cyan } else { Color::DarkGrey });
+        let (word, color) = (
+            state(row),
+            if row.running > 0 {
+                Color::Green
+            } else if row.waiting > 0 {
+                Color::Cyan
+            } else {
+                Color::DarkGrey
+            },
+        );
         let number = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         table.add_row([
             Cell::new(if row.count == 1 { row.name.clone() } else { format!("{} ×{}", row.name, row.count) }),

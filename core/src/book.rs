@@ -293,7 +293,7 @@ impl Book {
             self.unlink(key.0);
             self.link(key.0, level);
             let group = self.groups.find(&self.nodes, node.level, node.principal);
-            self.to_ring_tail(group.expect("an order was just linked behind this group's head"));
+            self.move_to_ring_tail(group.expect("an order was just linked behind this group's head"));
         }
     }
 
@@ -432,7 +432,7 @@ impl Book {
         }
     }
 
-    fn to_ring_tail(&mut self, head: u32) {
+    fn move_to_ring_tail(&mut self, head: u32) {
         let node = self.nodes[head as usize];
         let ends = self.levels[usize::from(node.level)];
         if ends.tail == head {

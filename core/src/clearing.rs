@@ -105,12 +105,7 @@ impl Clearing {
         let Some(floor) = Level::at_least(reserve) else { return };
         book.rank(slots + supply.standby.max(1), floor, &mut self.ranked);
 
-        let sold = self
-            .ranked
-            .iter()
-            .zip(supply.asks)
-            .take_while(|(unit, ask)| unit.level.price() >= **ask)
-            .count();
+        let sold = self.ranked.iter().zip(supply.asks).take_while(|(unit, ask)| unit.level.price() >= **ask).count();
         if sold < self.ranked.len() && sold > 0 {
             self.favour_incumbents(book, sold, incumbents);
         }
@@ -170,7 +165,10 @@ impl Clearing {
             self.price_setter = Some(self.ranked[sold].order);
         }
         let per_quality = |milli: u128| {
-            Price(u64::try_from(milli / u128::from(FULL_QUALITY)).expect("quality is at most one, so this is at most a bid"))
+            Price(
+                u64::try_from(milli / u128::from(FULL_QUALITY))
+                    .expect("quality is at most one, so this is at most a bid"),
+            )
         };
         let units = self.ranked.iter().take(sold).map(|unit| unit.order);
         match rule {
@@ -231,7 +229,11 @@ mod tests {
     #[test]
     fn without_losers_winners_pay_the_reserve() {
         assert_eq!(clear(PricingRule::Uniform, &[900], &[100, 100], &[]), (vec![(0, 100)], 100));
-        assert_eq!(clear(PricingRule::Uniform, &[99], &[100, 100], &[]), (vec![], 100), "below the reserve nobody wins");
+        assert_eq!(
+            clear(PricingRule::Uniform, &[99], &[100, 100], &[]),
+            (vec![], 100),
+            "below the reserve nobody wins"
+        );
     }
 
     #[test]
@@ -250,7 +252,10 @@ mod tests {
         // VCG: the winner of slot 0 pays (1 − 0.5) · 700 + 0.5 · 500.
         assert_eq!(clear(PricingRule::Vcg, bids, &[100, 100], &[1000, 500]).0, [(0, 600), (1, 250)]);
         let flat = &[1000, 1000];
-        assert_eq!(clear(PricingRule::Vcg, bids, &[100, 100], flat), clear(PricingRule::Uniform, bids, &[100, 100], flat));
+        assert_eq!(
+            clear(PricingRule::Vcg, bids, &[100, 100], flat),
+            clear(PricingRule::Uniform, bids, &[100, 100], flat)
+        );
     }
 
     #[test]
@@ -293,9 +298,9 @@ mod tests {
         let supply = Supply { reserve: asks[0], asks: &asks, quality: &[], standby: 2 };
         clearing.clear(PricingRule::Uniform, &mut book(&[900, 800, 50, 700]), supply, &[]);
         assert_eq!(clearing.spot, Price(800));
-        assert_eq!(clearing.standby, [Award { order: OrderKey(1), price: Price(100) }, Award {
-            order: OrderKey(3),
-            price: Price(100)
-        }]);
+        assert_eq!(
+            clearing.standby,
+            [Award { order: OrderKey(1), price: Price(100) }, Award { order: OrderKey(3), price: Price(100) }]
+        );
     }
 }

@@ -49,7 +49,11 @@ impl Meter {
     }
 
     /// The counter shows `reading`, `elapsed_us` after the last one. The first reading only sets the zero.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, which is what a bound wants")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` saturates, which is what a bound wants"
+    )]
     pub fn advance(&mut self, reading: CounterReading, elapsed_us: u64) -> EnergyDelta {
         let raw = reading.raw.min(self.spec.max);
         let Some(last) = self.last.replace(raw) else { return EnergyDelta::default() };
@@ -112,10 +116,7 @@ impl Attribution {
     pub fn split(delta: Joule, idle_power: Watts, activity: &Activity) -> Split {
         let idle = (idle_power.0 * activity.elapsed_us as f64 * 1_000.0) as u64;
         let dynamic = delta.0.saturating_sub(idle);
-        let weights = activity
-            .agents_weighted_us
-            .saturating_add(activity.daemon_us)
-            .saturating_add(activity.others_us);
+        let weights = activity.agents_weighted_us.saturating_add(activity.daemon_us).saturating_add(activity.others_us);
         let daemon = part(dynamic, activity.daemon_us, weights);
         Split { total: delta.0, dynamic, weights, left: dynamic - daemon, daemon }
     }

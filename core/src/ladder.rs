@@ -26,11 +26,8 @@ impl Level {
             return None;
         }
         let octave = 63 - price.0.leading_zeros();
-        let step = if octave >= STEP_BITS {
-            price.0 >> (octave - STEP_BITS)
-        } else {
-            price.0 << (STEP_BITS - octave)
-        } & (STEPS - 1);
+        let step = if octave >= STEP_BITS { price.0 >> (octave - STEP_BITS) } else { price.0 << (STEP_BITS - octave) }
+            & (STEPS - 1);
         Some(Self(((octave << STEP_BITS) | step as u32) as u16))
     }
 
@@ -118,6 +115,10 @@ impl Occupancy {
 mod tests {
     use super::*;
 
+    fn low_bits(x: u64) -> u16 {
+        u16::try_from(x & 0xFFFF).unwrap()
+    }
+
     #[test]
     fn levels_round_down_by_at_most_a_tenth_of_a_percent() {
         let mut price = 1u64;
@@ -166,7 +167,7 @@ mod tests {
         let mut x = 0x9E37_79B9u64;
         for round in 0..20_000 {
             x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let level = Level((x >> 33) as u16);
+            let level = Level(low_bits(x >> 33));
             if round % 3 == 2 {
                 occupancy.clear(level);
                 naive.remove(&level.0);
@@ -174,7 +175,7 @@ mod tests {
                 occupancy.set(level);
                 naive.insert(level.0);
             }
-            let from = Level((x >> 17) as u16);
+            let from = Level(low_bits(x >> 17));
             let expected = naive.range(..=from.0).next_back().map(|l| Level(*l));
             assert_eq!(occupancy.highest_at_or_below(from), expected);
         }

@@ -25,7 +25,11 @@ pub struct Rate(u64);
 impl Rate {
     /// The nearest rate to `nanojoules` per unit. Negative and non-numbers become zero; the largest rate is 16 mJ.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` from float saturates; NaN gives 0")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` from float saturates; NaN gives 0"
+    )]
     pub fn from_nanojoules(nanojoules: f64) -> Self {
         // Scaling by a power of two is exact; `round` rounds half away from zero on every platform.
         Self(libm::round(nanojoules * (1u64 << FRACTION) as f64) as u64)
@@ -36,7 +40,8 @@ impl Rate {
     pub fn ratio(nanojoules: u128, per: u64) -> Self {
         let whole = nanojoules / u128::from(per.max(1));
         let rest = nanojoules % u128::from(per.max(1));
-        let fixed = whole.checked_mul(1 << FRACTION).map(|w| w.saturating_add((rest << FRACTION) / u128::from(per.max(1))));
+        let fixed =
+            whole.checked_mul(1 << FRACTION).map(|w| w.saturating_add((rest << FRACTION) / u128::from(per.max(1))));
         Self(fixed.and_then(|f| u64::try_from(f).ok()).unwrap_or(u64::MAX))
     }
 
@@ -113,7 +118,7 @@ mod tests {
         let rate = LandauerPolicy::default().tax_rate(Celsius(26.85));
         let mut carry = Carry::default();
         assert_eq!(carry.charge(rate, 1), Joule(22));
-        assert_eq!(carry.charge(rate, 1_000_000) , Joule(22_967_832));
+        assert_eq!(carry.charge(rate, 1_000_000), Joule(22_967_832));
     }
 
     #[test]

@@ -189,9 +189,7 @@ struct UnitTable {
 impl UnitTable {
     fn parse(&self, text: &str) -> Result<u64, ParseQuantityError> {
         let trimmed = text.trim();
-        let digits_end = trimmed
-            .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_'))
-            .unwrap_or(trimmed.len());
+        let digits_end = trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_')).unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(digits_end);
         let unit = unit.trim_start();
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -252,14 +250,7 @@ const JOULE: UnitTable = UnitTable {
 const PRICE: UnitTable =
     UnitTable { units: &[("mW", 1), ("W", 1_000), ("kW", 1_000_000)], smallest: "mW", example: "4.5W" };
 const MICROS: UnitTable = UnitTable {
-    units: &[
-        ("us", 1),
-        ("µs", 1),
-        ("ms", 1_000),
-        ("s", 1_000_000),
-        ("min", 60_000_000),
-        ("h", 3_600_000_000),
-    ],
+    units: &[("us", 1), ("µs", 1), ("ms", 1_000), ("s", 1_000_000), ("min", 60_000_000), ("h", 3_600_000_000)],
     smallest: "us",
     example: "10ms",
 };

@@ -10,7 +10,7 @@ const LEVELS: usize = 5;
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 /// Alarms further away than this wait here and are looked at again when they arrive.
-const HORIZON: u64 = 1 << (SLOT_BITS * LEVELS as u32);
+const HORIZON: u64 = 1 << (6 * LEVELS);
 const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +115,7 @@ impl Wheel {
         let at = self.now + wait;
         let level = if wait < SLOTS as u64 { 0 } else { (63 - wait.leading_zeros()) / SLOT_BITS };
         let slot = u32::try_from((at >> (SLOT_BITS * level)) & (SLOTS as u64 - 1)).expect("six bits");
-        let list = level * SLOTS as u32 + slot;
+        let list = (level << SLOT_BITS) + slot;
         let head = self.lists[list as usize];
         if head != NONE {
             self.alarms[head as usize].prev = index;

@@ -1,5 +1,13 @@
 //! Clearing equals a naive sorted oracle, for every rule, over a million random events.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "tests work with small numbers, and a failure to unwrap is a failure of the test"
+)]
+
 use std::collections::{BTreeMap, HashMap};
 
 use maxwell_core::Price;
@@ -39,6 +47,9 @@ struct NaiveOrder {
     stamp: u64,
 }
 
+/// A group's orders: stamp, key, slots.
+type Members = Vec<(u64, u32, u16)>;
+
 impl Naive {
     fn stamp(&mut self) -> u64 {
         self.stamp += 1;
@@ -73,7 +84,7 @@ impl Naive {
 
     /// Every unit of demand at or above the reserve, best first.
     fn ranked(&self, reserve: Price) -> Vec<(u32, Price)> {
-        let mut groups: HashMap<(u16, u32), Vec<(u64, u32, u16)>> = HashMap::new();
+        let mut groups: HashMap<(u16, u32), Members> = HashMap::new();
         for (key, order) in &self.orders {
             if let Some(level) = order.level {
                 groups.entry((level, order.principal)).or_default().push((order.stamp, *key, order.slots));

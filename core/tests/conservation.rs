@@ -4,6 +4,14 @@
 //! exist, bids of zero and of `u64::MAX`, usages far beyond a reservation, lost ticks, wrapped counters, and silent
 //! sensors.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "tests work with small numbers, and a failure to unwrap is a failure of the test"
+)]
+
 use std::collections::BTreeMap;
 
 use maxwell_core::accounts::{Account, Accounts, Posting, Purpose};
@@ -24,10 +32,23 @@ use proptest::strategy::ValueTree;
 #[derive(Clone, Debug)]
 enum Happening {
     /// The n-th outstanding lease ends.
-    End { nth: usize, core: u64, erased: u64, held: u64, bid: Option<u64>, stop: Stop },
+    End {
+        nth: usize,
+        core: u64,
+        erased: u64,
+        held: u64,
+        bid: Option<u64>,
+        stop: Stop,
+    },
     /// A report about an agent that may hold no lease, or not exist.
-    Lie { agent: u64 },
-    Claim { agent: u64, sponsor: u16, verdict: Result<u64, ClaimFault> },
+    Lie {
+        agent: u64,
+    },
+    Claim {
+        agent: u64,
+        sponsor: u16,
+        verdict: Result<u64, ClaimFault>,
+    },
     Command(Command),
     Busy(u16),
 }
@@ -212,11 +233,8 @@ impl Run {
             }
         }
         // The market's own view of who holds a lease.
-        self.leases = self
-            .market
-            .agents()
-            .filter_map(|(id, agent)| agent.lease().map(|lease| (id, lease.reserved)))
-            .collect();
+        self.leases =
+            self.market.agents().filter_map(|(id, agent)| agent.lease().map(|lease| (id, lease.reserved))).collect();
         let leased: u128 = self.leases.values().map(|j| u128::from(j.0)).sum();
         let in_escrow: u128 = self.reserved.values().sum();
         assert_eq!(leased, in_escrow, "escrow is exactly what outstanding leases reserved");

@@ -4,6 +4,14 @@
 //! `quality × value − payment`. Under `Uniform` and `Vcg` with one slot each, nobody gains by misreporting; under `Gsp`
 //! somebody does, which shows that the search can find a gain where there is one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "tests work with small numbers, and a failure to unwrap is a failure of the test"
+)]
+
 use maxwell_core::Price;
 use maxwell_core::book::{Book, OrderKey, PrincipalIndex};
 use maxwell_core::clearing::{Clearing, PricingRule, Supply};

@@ -1,5 +1,13 @@
 //! The market's behaviour, as its users would state it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "tests work with small numbers, and a failure to unwrap is a failure of the test"
+)]
+
 mod world;
 
 use maxwell_core::agent::{LeaseKind, Life, OnInsolvency, Order};
@@ -162,7 +170,10 @@ fn an_agent_may_be_parked_instead_and_revived_by_money() {
     };
     let agent = world.spinner(park, 30 * J);
     world.run(1_500);
-    assert!(matches!(world.market.agent(agent).unwrap().life, Life::Parked { reason: Reason::RentUnpaid | Reason::Insolvent }));
+    assert!(matches!(
+        world.market.agent(agent).unwrap().life,
+        Life::Parked { reason: Reason::RentUnpaid | Reason::Insolvent }
+    ));
     let parked_at = world.happened(|e| matches!(e, Event::Parked { .. })).unwrap();
     let before = world.ran[0];
     world.run(100);
@@ -181,13 +192,13 @@ fn an_agent_may_be_parked_instead_and_revived_by_money() {
 fn a_dead_insolvent_agent_is_revived_by_money_but_a_trapped_one_is_not() {
     let mut world = World::new(policy(1));
     let insolvent = world.spinner(spec("i", 5_000), 10_000_000);
-    let trapped = world.agent(
-        spec("t", 6_000),
-        J,
-        Box::new(|_| Run { stop: Stop::Trapped(Trap::Unreachable), ..Run::full() }),
-    );
+    let trapped =
+        world.agent(spec("t", 6_000), J, Box::new(|_| Run { stop: Stop::Trapped(Trap::Unreachable), ..Run::full() }));
     world.run(510);
-    assert!(matches!(world.market.agent(trapped).unwrap().life, Life::Dead { reason: Reason::Trapped(Trap::Unreachable), .. }));
+    assert!(matches!(
+        world.market.agent(trapped).unwrap().life,
+        Life::Dead { reason: Reason::Trapped(Trap::Unreachable), .. }
+    ));
     for agent in [insolvent, trapped] {
         world.command(Command::Fund { agent, amount: Joule(J) });
     }
@@ -217,7 +228,10 @@ fn core_time_beyond_the_reservation_becomes_arrears_and_is_never_free() {
     let agent = world.agent(
         spec("long", 5_000),
         J,
-        Box::new(move |_| Run { core: Micros(if std::mem::take(&mut first) { 25_000 } else { 10_000 }), ..Run::full() }),
+        Box::new(move |_| Run {
+            core: Micros(if std::mem::take(&mut first) { 25_000 } else { 10_000 }),
+            ..Run::full()
+        }),
     );
     world.run(2);
     assert!(world.events.iter().any(|(_, e)| *e == Event::Overran { agent, arrears: Joule(15_000 * 4_000) }));
@@ -262,7 +276,11 @@ fn a_standing_order_pays_a_small_fee_even_while_it_loses() {
 #[test]
 fn verified_work_is_paid_once_and_only_from_the_budget() {
     let mut world = World::new(policy(2));
-    world.command(Command::Sponsor { verifier: Verifier::Prime { least: 2 }, reward: Joule(1_000), budget: Joule(2_500) });
+    world.command(Command::Sponsor {
+        verifier: Verifier::Prime { least: 2 },
+        reward: Joule(1_000),
+        budget: Joule(2_500),
+    });
     let claim = |agent, verdict| Claim { agent, sponsor: SponsorId(0), verdict };
     let (finder, thief) = (AgentId(0), AgentId(1));
     let mut turn = 0;
@@ -389,10 +407,7 @@ fn time_only_moves_forward() {
     let mut world = World::new(policy(1));
     world.run(3);
     let stale = TickInput { tick: Tick(3), ..TickInput::default() };
-    assert_eq!(
-        world.market.tick(&stale, &mut world.out),
-        Err(TickError::NotAfter { given: Tick(3), last: Tick(3) })
-    );
+    assert_eq!(world.market.tick(&stale, &mut world.out), Err(TickError::NotAfter { given: Tick(3), last: Tick(3) }));
 }
 
 #[test]

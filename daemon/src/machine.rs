@@ -224,8 +224,7 @@ impl Machine {
     ///
     /// [`MachineError::Recording`] if a recording was asked for and could not be made.
     pub fn run(mut self, options: &RunOptions<'_>, stop: &AtomicBool) -> Result<RunResult, MachineError> {
-        let mut recorder =
-            options.record.map(|path| Recorder::create(path, self.market.policy())).transpose()?;
+        let mut recorder = options.record.map(|path| Recorder::create(path, self.market.policy())).transpose()?;
         let realtime = realtime::ask_for_priority();
         let tick = Duration::from_micros(self.market.policy().tick.0);
         self.daemon_ns = self.own_ns();
@@ -303,7 +302,11 @@ impl Machine {
             Utilisation::Machine => self.others.busy_cores(),
             Utilisation::Maxwell => 0.0,
         };
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates; load is never negative")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "`as` saturates; load is never negative"
+        )]
         let others_us = (others * elapsed_us as f64) as u64;
         let activity = Activity { elapsed_us, agents_weighted_us, agents_us, daemon_us, others_us };
 

@@ -1,8 +1,9 @@
 //! A recording: every fact that the market was told, and what it decided.
 //!
 //! ```text
-//! "MAXWREC1" | u32 length, policy | frame … frame | u32 zero, state hash (32 bytes)
-//!                       frame: u32 length, tick input | chain (32 bytes)
+//! "MAXWREC1" | block: policy | frame … frame | u32 zero, state hash (32 bytes)
+//!                              frame: block: tick input | chain (32 bytes)
+//!              block: u32 length, bytes, first 8 bytes of their BLAKE3 hash
 //! ```
 //!
 //! Integers are little-endian; policy and inputs are [postcard](https://postcard.jamesmunns.com/wire-format). The chain
@@ -95,8 +96,7 @@ impl Recorder {
         let mut file = BufWriter::new(File::create(path).map_err(write)?);
         let policy = postcard::to_stdvec(policy).expect("a policy is plain data");
         let mut header = MAGIC.to_vec();
-        header.extend_from_slice(&length(&policy));
-        header.extend_from_slice(&policy);
+        write_block(&mut header, &policy);
         file.write_all(&header).map_err(write)?;
         let (frames, queue) = sync_channel::<Vec<u8>>(QUEUE);
         let writer = std::thread::Builder::new()
@@ -115,8 +115,8 @@ impl Recorder {
     /// Adds a tick: its input, and the chain after it. Never waits.
     pub fn tick(&mut self, input: &TickInput, chain: &[u8; 32]) {
         let input = postcard::to_stdvec(input).expect("an input is plain data");
-        let mut frame = length(&input).to_vec();
-        frame.extend_from_slice(&input);
+        let mut frame = Vec::with_capacity(input.len() + 48);
+        write_block(&mut frame, &input);
         frame.extend_from_slice(chain);
         self.send(frame);
     }
@@ -151,8 +151,16 @@ impl Recorder {
     }
 }
 
-fn length(bytes: &[u8]) -> [u8; 4] {
-    u32::try_from(bytes.len()).expect("a frame is far below 4 GiB").to_le_bytes()
+fn write_block(to: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u32::try_from(bytes.len()).expect("a block is far below 4 GiB");
+    to.extend_from_slice(&length.to_le_bytes());
+    to.extend_from_slice(bytes);
+    to.extend_from_slice(&checksum(bytes));
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 8] {
+    let hash = blake3::hash(bytes);
+    hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes")
 }
 
 /// What a replay found.
@@ -207,7 +215,7 @@ pub fn replay(path: &Path) -> Result<Replayed, RecordingError> {
     Ok(Replayed { ticks, state_hash: replayed })
 }
 
-/// A length and that many bytes; `None` for a length of zero.
+/// A block's bytes; `None` for a length of zero.
 fn block(file: &mut impl Read) -> Result<Option<Vec<u8>>, String> {
     let mut length = [0; 4];
     file.read_exact(&mut length).map_err(|_| "it ends in the middle".to_owned())?;
@@ -222,6 +230,11 @@ fn block(file: &mut impl Read) -> Result<Option<Vec<u8>>, String> {
     let got = file.take(u64::from(length)).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if got < length as usize {
         return Err("it ends in the middle".into());
+    }
+    let mut expected = [0; 8];
+    file.read_exact(&mut expected).map_err(|_| "it ends in the middle".to_owned())?;
+    if checksum(&bytes) != expected {
+        return Err("a checksum is wrong".into());
     }
     Ok(Some(bytes))
 }

@@ -153,7 +153,8 @@ pub(crate) fn agents(market: &Market, names: &[(String, String)]) -> Vec<AgentRe
     market
         .agents()
         .map(|(id, agent)| {
-            let (name, principal) = usize::try_from(id.0).ok().and_then(|at| names.get(at)).cloned().unwrap_or_default();
+            let (name, principal) =
+                usize::try_from(id.0).ok().and_then(|at| names.get(at)).cloned().unwrap_or_default();
             let tally = &agent.tally;
             AgentReport {
                 name,

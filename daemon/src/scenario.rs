@@ -18,8 +18,8 @@ use maxwell_core::sensor::CounterSpec;
 use maxwell_core::thermal::{FosterNode, PlantModel, ThermalPolicy};
 use maxwell_core::units::{Celsius, Watts};
 use maxwell_core::{Bytes, Joule, Micros, Price};
-use serde::de::{Deserializer, Error as _, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, Visitor};
 use toml::Spanned;
 
 /// Why a scenario cannot be run.
@@ -283,7 +283,11 @@ impl<'de> Deserialize<'de> for RawPacing {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawPacing, E> {
-                if text == "fixed" { Ok(RawPacing(None)) } else { Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)) }
+                if text == "fixed" {
+                    Ok(RawPacing(None))
+                } else {
+                    Err(E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                }
             }
 
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<RawPacing, A::Error> {
@@ -332,11 +336,17 @@ impl Source<'_> {
     }
 
     /// A number that must be finite and inside a range.
-    fn within(&self, value: Spanned<f64>, range: std::ops::RangeInclusive<f64>, what: &str) -> Result<f64, ScenarioError> {
+    fn within(
+        &self,
+        value: Spanned<f64>,
+        range: std::ops::RangeInclusive<f64>,
+        what: &str,
+    ) -> Result<f64, ScenarioError> {
         if range.contains(value.get_ref()) {
             return Ok(*value.get_ref());
         }
-        let message = format!("{what} is {}, but must lie between {} and {}", value.get_ref(), range.start(), range.end());
+        let message =
+            format!("{what} is {}, but must lie between {} and {}", value.get_ref(), range.start(), range.end());
         Err(self.wrong(value.span(), message))
     }
 }
@@ -367,14 +377,18 @@ impl Scenario {
         let policy = policy(&source, &raw.machine, raw.policy)?;
         let sponsors = raw.sponsor.into_iter().map(|raw| sponsor(&source, raw)).collect::<Result<_, _>>()?;
         let nobody = 0..0;
-        let agents: Vec<AgentGroup> =
-            raw.agent.into_iter().map(|raw| agent(&source, raw)).collect::<Result<_, _>>()?;
+        let agents: Vec<AgentGroup> = raw.agent.into_iter().map(|raw| agent(&source, raw)).collect::<Result<_, _>>()?;
         if agents.is_empty() {
-            return Err(source.wrong(nobody.clone(), "there is no agent to run: add an `[[agent]]` with name, module, wallet and order"));
+            return Err(source.wrong(
+                nobody.clone(),
+                "there is no agent to run: add an `[[agent]]` with name, module, wallet and order",
+            ));
         }
         let total = agents.iter().fold(0u32, |sum, group| sum.saturating_add(group.count));
         if total > MOST_AGENTS {
-            return Err(source.wrong(nobody, format!("{total} agents are more than the {MOST_AGENTS} that one machine takes")));
+            return Err(
+                source.wrong(nobody, format!("{total} agents are more than the {MOST_AGENTS} that one machine takes"))
+            );
         }
         let grants = raw
             .grant
@@ -414,7 +428,8 @@ impl AgentGroup {
     /// The names of its agents, in order.
     pub fn names(&self) -> impl Iterator<Item = String> {
         let width = self.count.saturating_sub(1).max(1).ilog10() as usize + 1;
-        (0..self.count).map(move |n| if self.count == 1 { self.name.clone() } else { format!("{}-{n:0width$}", self.name) })
+        (0..self.count)
+            .map(move |n| if self.count == 1 { self.name.clone() } else { format!("{}-{n:0width$}", self.name) })
     }
 
     fn has(&self, name: &str) -> bool {
@@ -428,12 +443,14 @@ fn policy(source: &Source<'_>, machine: &RawMachine, raw: RawPolicy) -> Result<M
     let tick = raw.tick.as_ref().map_or(default.tick, |q| q.get_ref().0);
     if !(1_000..=1_000_000).contains(&tick.0) {
         let span = raw.tick.map_or(0..0, |q| q.span());
-        return Err(source.wrong(span, format!("a tick of {tick} is out of range: use 1ms to 1s (10ms is the default)")));
+        return Err(
+            source.wrong(span, format!("a tick of {tick} is out of range: use 1ms to 1s (10ms is the default)"))
+        );
     }
-    let grid_factor = raw.grid_factor.map_or(Ok(default.grid_factor), |v| source.within(v, 0.0..=1000.0, "grid_factor"))?;
-    let inefficiency = raw
-        .inefficiency
-        .map_or(Ok(default.landauer.inefficiency), |v| source.within(v, 0.0..=1e18, "inefficiency"))?;
+    let grid_factor =
+        raw.grid_factor.map_or(Ok(default.grid_factor), |v| source.within(v, 0.0..=1000.0, "grid_factor"))?;
+    let inefficiency =
+        raw.inefficiency.map_or(Ok(default.landauer.inefficiency), |v| source.within(v, 0.0..=1e18, "inefficiency"))?;
     let rent_watts_per_gb = raw.rent_per_gb.map_or(default.landauer.rent_watts_per_gb, |q| Watts::from(q.0).0);
     Ok(MarketPolicy {
         tick,
@@ -458,12 +475,16 @@ fn thermal(source: &Source<'_>, machine: &RawMachine, policy: &RawPolicy) -> Res
     let slots = match &machine.slots {
         None => u16::try_from(cores).unwrap_or(u16::MAX),
         Some(slots) if (1..=1024).contains(slots.get_ref()) => *slots.get_ref(),
-        Some(slots) => return Err(source.wrong(slots.span(), "slots must lie between 1 and 1024: one for each core on sale")),
+        Some(slots) => {
+            return Err(source.wrong(slots.span(), "slots must lie between 1 and 1024: one for each core on sale"));
+        }
     };
     let par = machine.par.as_ref().map_or(default.par, |q| q.get_ref().0);
     if par == Price::ZERO {
         let span = machine.par.as_ref().map_or(0..0, Spanned::span);
-        return Err(source.wrong(span, "par must be more than zero: it is what a busy core burns, for instance \"4.5W\""));
+        return Err(
+            source.wrong(span, "par must be more than zero: it is what a busy core burns, for instance \"4.5W\"")
+        );
     }
     let degrees = |given: Option<&Quantity<Degrees>>, otherwise: Celsius| given.map_or(otherwise, |q| Celsius(q.0.0));
     let set = degrees(machine.set.as_ref().map(Spanned::get_ref), default.set);
@@ -514,9 +535,14 @@ fn sponsor(source: &Source<'_>, raw: RawSponsor) -> Result<Sponsor, ScenarioErro
     let verifier = match (raw.verifier.get_ref().as_str(), raw.least, raw.bits) {
         ("prime", least, None) => Verifier::Prime { least: least.unwrap_or(2) },
         ("hash", None, Some(bits)) => Verifier::Hash { bits },
-        ("prime", _, Some(_)) => return Err(source.wrong(raw.verifier.span(), "a `prime` verifier takes `least`, not `bits`")),
+        ("prime", _, Some(_)) => {
+            return Err(source.wrong(raw.verifier.span(), "a `prime` verifier takes `least`, not `bits`"));
+        }
         ("hash", ..) => {
-            return Err(source.wrong(raw.verifier.span(), "a `hash` verifier takes `bits`, the zero bits a hash must start with, for instance `bits = 12`"));
+            return Err(source.wrong(
+                raw.verifier.span(),
+                "a `hash` verifier takes `bits`, the zero bits a hash must start with, for instance `bits = 12`",
+            ));
         }
         (other, ..) => {
             let message = format!("no verifier is called `{other}`: use `prime` or `hash`");
@@ -543,7 +569,7 @@ fn agent(source: &Source<'_>, raw: RawAgent) -> Result<AgentGroup, ScenarioError
     let module = match maxwell_agents::builtin(&module_name) {
         Some(builtin) => builtin.text.as_bytes().to_vec(),
         None => {
-            let file = source.path.parent().unwrap_or(Path::new("")).join(&module_name);
+            let file = source.path.parent().unwrap_or_else(|| Path::new("")).join(&module_name);
             std::fs::read(&file).map_err(|error| {
                 let builtins: Vec<&str> = maxwell_agents::BUILTINS.iter().map(|b| b.name).collect();
                 let message = format!(
@@ -616,7 +642,11 @@ mod tests {
             (format!("[policy]\ntick = \"5us\"\n{AGENT}"), "dir/x.toml:2:8", "1ms to 1s"),
             (format!("[policy]\npricing = \"dutch\"\n{AGENT}"), "dir/x.toml:2:11", "unknown variant `dutch`"),
             (format!("[policy]\nslew = nan\n{AGENT}"), "dir/x.toml:2:8", "must lie between"),
-            (format!("{AGENT}[[grant]]\nat = \"1s\"\nagent = \"b\"\namount = \"1J\"\n"), "dir/x.toml:8:9", "no agent is called `b`"),
+            (
+                format!("{AGENT}[[grant]]\nat = \"1s\"\nagent = \"b\"\namount = \"1J\"\n"),
+                "dir/x.toml:8:9",
+                "no agent is called `b`",
+            ),
             (format!("{AGENT}count = 40_000\n"), "dir/x.toml:", "more than the 30000"),
             (String::new(), "dir/x.toml:1:1", "no agent to run"),
             ("[[agent]\n".to_owned(), "dir/x.toml:1:", ""),

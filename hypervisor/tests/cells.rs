@@ -1,14 +1,22 @@
 //! What cells do for agents that behave.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "tests work with small numbers, and a failure to unwrap is a failure of the test"
+)]
+
 mod machine;
 
+use machine::{Machine, module, usage};
 use maxwell_core::agent::{LeaseKind, SlotId};
 use maxwell_core::bounty::{ClaimFault, SponsorId, Verifier};
 use maxwell_core::market::Stop;
 use maxwell_core::{Bytes, Joule, Micros, Price};
 use maxwell_hypervisor::Cells;
 use maxwell_hypervisor::wasm::WasmConfig;
-use machine::{Machine, module, usage};
 
 #[test]
 fn an_idle_agent_uses_almost_nothing_and_a_busy_one_its_whole_slot() {
@@ -151,7 +159,11 @@ fn only_overwritten_memory_is_erased() {
         for _ in 0..4 {
             erased.push(machine.run(agent, 5).0.erased);
         }
-        assert_eq!(erased, [Bytes(0), Bytes(0), Bytes(40_960), Bytes(40_960)], "the watch begins with the first slot, checksum: {force_checksum}");
+        assert_eq!(
+            erased,
+            [Bytes(0), Bytes(0), Bytes(40_960), Bytes(40_960)],
+            "the watch begins with the first slot, checksum: {force_checksum}"
+        );
     }
 }
 
@@ -162,12 +174,15 @@ fn a_slot_that_ends_early_passes_to_the_standbys_in_order() {
     let second = machine.step("(i32.const 1)");
     let hungry = machine.step("(i32.const 0)");
     let late = machine.step("(i32.const 1)");
-    let report = machine.tick(30, &[
-        (brief, LeaseKind::Slot(SlotId(0))),
-        (second, LeaseKind::Standby),
-        (hungry, LeaseKind::Standby),
-        (late, LeaseKind::Standby),
-    ]);
+    let report = machine.tick(
+        30,
+        &[
+            (brief, LeaseKind::Slot(SlotId(0))),
+            (second, LeaseKind::Standby),
+            (hungry, LeaseKind::Standby),
+            (late, LeaseKind::Standby),
+        ],
+    );
     assert_eq!(usage(&report, brief).stop, Stop::Idle);
     assert_eq!(usage(&report, second).stop, Stop::Idle);
     assert_eq!(usage(&report, hungry).stop, Stop::SlotEnd);

@@ -1,15 +1,23 @@
 //! Hostile agents: contained, charged, explained by a reason; never a panic, never free compute. Every test runs a
 //! well-behaved neighbour beside the attacker, which must not notice.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "tests work with small numbers, and a failure to unwrap is a failure of the test"
+)]
+
 mod machine;
 
+use machine::{Machine, module, usage};
 use maxwell_core::agent::{LeaseKind, SlotId};
 use maxwell_core::bounty::{SponsorId, Verifier};
 use maxwell_core::market::Stop;
 use maxwell_core::reason::Trap;
 use maxwell_core::{AgentId, Bytes, Joule, Micros, Price};
 use maxwell_hypervisor::wasm::{WasmConfig, WasmError};
-use machine::{Machine, module, usage};
 
 /// A machine with a neighbour that counts its own steps in its bid.
 struct Siege {
@@ -57,9 +65,8 @@ fn an_endless_loop_is_stopped_and_billed() {
 #[test]
 fn a_memory_bomb_stops_at_its_limit() {
     let mut siege = Siege::new();
-    let bomb = siege.machine.step(
-        "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)",
-    );
+    let bomb =
+        siege.machine.step("(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)");
     let (usage, report) = siege.attack(bomb, 50);
     assert_eq!(usage.stop, Stop::Trapped(Trap::MemoryLimit), "{report:?}");
     assert!(usage.held <= Bytes(16 << 20), "{usage:?}");
@@ -192,7 +199,8 @@ fn pointers_and_lengths_out_of_range_get_a_negative_answer_from_every_import() {
             "(if (i32.ne (call $recv (i32.const {at}) (i32.const {room}) (i32.const 0)) (i32.const -1)) (then (unreachable)))"
         );
     }
-    body += "(if (i32.ne (call $recv (i32.const 0) (i32.const 8) (i32.const 65529)) (i32.const -1)) (then (unreachable)))
+    body +=
+        "(if (i32.ne (call $recv (i32.const 0) (i32.const 8) (i32.const 65529)) (i32.const -1)) (then (unreachable)))
              (if (i32.ne (call $recv (i32.const 0) (i32.const 7) (i32.const 0)) (i32.const -3)) (then (unreachable)))
              (if (i32.ne (call $recv (i32.const 0) (i32.const 8) (i32.const 0)) (i32.const 8)) (then (unreachable)))
              (i32.const 1)";
@@ -205,7 +213,8 @@ fn pointers_and_lengths_out_of_range_get_a_negative_answer_from_every_import() {
 #[test]
 fn a_log_flood_is_cut_to_a_few_lines_a_slot() {
     let mut siege = Siege::new();
-    let agent = siege.machine.step("(loop $l (drop (call $log (i32.const 0) (i32.const 65536))) (br $l)) (unreachable)");
+    let agent =
+        siege.machine.step("(loop $l (drop (call $log (i32.const 0) (i32.const 65536))) (br $l)) (unreachable)");
     let (usage, report) = siege.attack(agent, 10);
     let lines: Vec<_> = report.utterances.iter().filter(|u| u.agent == agent).collect();
     assert_eq!(lines.len(), 9, "eight lines and the count of the rest");
@@ -252,7 +261,8 @@ fn a_flood_of_claims_is_bounded_and_pays_for_its_own_verification() {
 
 #[test]
 fn a_bulk_operation_overruns_its_slot_but_is_billed_in_full() {
-    let mut siege = Siege::with(WasmConfig { slots: 2, pin: false, max_memory: Bytes(256 << 20), ..WasmConfig::default() });
+    let mut siege =
+        Siege::with(WasmConfig { slots: 2, pin: false, max_memory: Bytes(256 << 20), ..WasmConfig::default() });
     // One instruction that writes 255 MiB again and again; the slot is one millisecond.
     let agent = siege.machine.agent(
         r#"(module (memory (export "memory") 4096)
@@ -267,21 +277,27 @@ fn a_bulk_operation_overruns_its_slot_but_is_billed_in_full() {
 
 #[test]
 fn what_is_not_a_proper_module_is_refused_with_a_reason() {
-    let machine = Machine::with(WasmConfig { slots: 1, pin: false, max_memory: Bytes(16 << 20), ..WasmConfig::default() });
+    let machine =
+        Machine::with(WasmConfig { slots: 1, pin: false, max_memory: Bytes(16 << 20), ..WasmConfig::default() });
     let refuse = |bytes: &[u8]| machine.wasm.register(bytes).expect_err("must be refused");
     assert!(matches!(refuse(b"\x7fELF\x02\x01\x01"), WasmError::Invalid(_)));
     assert!(matches!(refuse(b""), WasmError::Invalid(_)));
     assert!(matches!(refuse(b"(module (func (export \"step\")"), WasmError::Invalid(_)));
     assert!(matches!(refuse(&vec![0; 100 << 20]), WasmError::TooLarge { .. }), "a module of 100 MB");
-    let declared = refuse(br#"(module (memory (export "memory") 65536) (func (export "step") (result i32) (i32.const 0)))"#);
+    let declared =
+        refuse(br#"(module (memory (export "memory") 65536) (func (export "step") (result i32) (i32.const 0)))"#);
     let WasmError::Memory { declared, .. } = declared else { panic!("{declared}") };
     assert_eq!(declared, Bytes(4 << 30), "4 GiB of declared memory");
-    let import = refuse(br#"(module (import "wasi_snapshot_preview1" "fd_write" (func)) (memory (export "memory") 1))"#);
+    let import =
+        refuse(br#"(module (import "wasi_snapshot_preview1" "fd_write" (func)) (memory (export "memory") 1))"#);
     assert!(import.to_string().contains("wasi_snapshot_preview1.fd_write"), "{import}");
     let wrong = refuse(br#"(module (import "maxwell" "bid" (func (param f32))) (memory (export "memory") 1) (func (export "step") (result i32) (i32.const 0)))"#);
     assert!(matches!(wrong, WasmError::Type { .. }), "{wrong}");
     assert!(matches!(refuse(br#"(module (memory (export "memory") 1))"#), WasmError::Missing { name: "step", .. }));
-    assert!(matches!(refuse(br#"(module (func (export "step") (result i32) (i32.const 0)))"#), WasmError::Missing { name: "memory", .. }));
+    assert!(matches!(
+        refuse(br#"(module (func (export "step") (result i32) (i32.const 0)))"#),
+        WasmError::Missing { name: "memory", .. }
+    ));
     let typed = refuse(br#"(module (memory (export "memory") 1) (func (export "step") (param i32)))"#);
     assert!(typed.to_string().contains("() -> i32"), "{typed}");
     let start = refuse(br#"(module (memory (export "memory") 1) (func (export "step") (result i32) (i32.const 0)) (func (export "_initialize") (param i32)))"#);

@@ -117,7 +117,11 @@ impl Sensor for ModelSensor {
         CounterSpec::rapl(ESU)
     }
 
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "energy is positive and far below 2^63 counts")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "energy is positive and far below 2^63 counts"
+    )]
     fn read(&mut self, activity: &Activity) -> Reading {
         let seconds = activity.elapsed_us as f64 * 1e-6;
         self.power = self.power_at(activity);
@@ -150,6 +154,7 @@ mod tests {
     use super::*;
     use maxwell_core::energy::Meter;
 
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
     fn busy(cores: f64) -> Activity {
         let us = (cores * 10_000.0) as u64;
         Activity { elapsed_us: 10_000, agents_us: us, agents_weighted_us: us, ..Activity::default() }

@@ -1,1 +1,94 @@
-fn main(){}
+//! Developer commands: `cargo xtask test`, `lint`, `bench`.
+
+mod bench;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+
+/// Developer commands.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Every check: formatting, clippy, unit, doc, property and integration tests, and the same hash in debug and release.
+    Test,
+    /// Formatting and clippy only.
+    Lint,
+    /// Measure, and write the tables of docs/benchmarks.md.
+    Bench {
+        /// What to measure.
+        #[arg(default_value = "market")]
+        suite: bench::Suite,
+    },
+}
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    let done = match Cli::parse().command {
+        Task::Test => test(),
+        Task::Lint => lint(),
+        Task::Bench { suite } => bench::bench(suite),
+    };
+    match done {
+        Ok(()) => {
+            eprintln!("xtask: done in {:.0} s", started.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("xtask: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's root.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
+}
+
+/// Runs a command in the workspace's root; its output goes where ours goes.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let shown = format!("{program} {}", arguments.join(" "));
+    eprintln!("xtask: {shown}");
+    let status = Command::new(program)
+        .args(arguments)
+        .current_dir(root())
+        .status()
+        .map_err(|error| format!("`{shown}` could not be started: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("`{shown}` failed ({status})")) }
+}
+
+fn lint() -> Result<(), String> {
+    run("cargo", &["fmt", "--all", "--check"])?;
+    run("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+fn test() -> Result<(), String> {
+    lint()?;
+    // Tests that run whole machines share this machine's cores: one test program at a time, as cargo does.
+    run("cargo", &["test", "--workspace"])?;
+    same_hash_in_debug_and_release()
+}
+
+/// What one profile recorded, the other replays.
+fn same_hash_in_debug_and_release() -> Result<(), String> {
+    run("cargo", &["build", "--package", "maxwell"])?;
+    run("cargo", &["build", "--package", "maxwell", "--release"])?;
+    let root = root();
+    let binary = |profile: &str| root.join("target").join(profile).join("maxwell").display().to_string();
+    for (records, replays) in [("debug", "release"), ("release", "debug")] {
+        let file = root.join("target").join(format!("recorded-by-{records}.maxwell"));
+        let file = file.display().to_string();
+        let run_it = ["run", "scenarios/demo.toml", "--seconds", "5", "--quiet", "--record", &file];
+        run(&binary(records), &run_it)?;
+        run(&binary(replays), &["replay", &file])?;
+    }
+    Ok(())
+}

@@ -37,8 +37,7 @@ impl Market {
         let index = u16::try_from(self.bounties.len()).map_err(|_| Refusal::Full)?;
         self.accounts.open_sponsor(index);
         self.bounties.push(bounty);
-        self.post(Account::Mint, Account::Sponsor(index), budget, Purpose::Mint, out)
-            .map_err(|_| Refusal::TooMuchMoney)
+        self.post(Account::Mint, Account::Sponsor(index), budget, Purpose::Mint, out).map_err(|_| Refusal::TooMuchMoney)
     }
 
     fn spawn(&mut self, spec: AgentSpec, wallet: Joule, out: &mut Outcome) -> Result<(), Refusal> {
@@ -160,7 +159,11 @@ impl Market {
             return Joule::ZERO;
         }
         let bulk = self.worst_case(index).saturating_sub(self.policy.tick);
-        self.policy.thermal.par.cost(self.policy.last_words.saturating_add(bulk)).saturating_add(self.tax_rate.ceiling(agent.spec.held.0))
+        self.policy
+            .thermal
+            .par
+            .cost(self.policy.last_words.saturating_add(bulk))
+            .saturating_add(self.tax_rate.ceiling(agent.spec.held.0))
     }
 
     pub(super) fn take_deposit(&mut self, index: u32, out: &mut Outcome) -> Result<(), InsufficientFunds> {

@@ -29,18 +29,16 @@ mod solvency;
 
 use std::collections::{HashMap, VecDeque};
 
-pub use io::{
-    CellAction, Claim, Command, Event, Grant, MarketPolicy, Outcome, Refusal, Stop, TickInput, Usage,
-};
+pub use io::{CellAction, Claim, Command, Event, Grant, MarketPolicy, Outcome, Refusal, Stop, TickInput, Usage};
 
 use crate::accounts::{Account, Accounts, InsufficientFunds, MoneySupply, Posting, Purpose};
 use crate::agent::{Agent, Lease, LeaseKind, Life, SlotId};
-use crate::reason::Reason;
 use crate::book::{Book, OrderKey};
 use crate::bounty::Bounty;
 use crate::clearing::{Clearing, FULL_QUALITY};
 use crate::energy::{Attribution, Meter};
 use crate::landauer::Rate;
+use crate::reason::Reason;
 use crate::thermal::{Control, Controller};
 use crate::units::{AgentId, Celsius, Joule, Micros, Price, PrincipalId, Tick, Watts};
 use crate::wheel::Wheel;
@@ -278,7 +276,8 @@ impl Market {
     /// How much more an agent can be given: whatever it has put aside may return to its wallet.
     fn room(&self, index: u32) -> Joule {
         let accounts = [Account::Wallet(index), Account::Escrow(index), Account::LastWords(index)];
-        let held = accounts.into_iter().fold(Joule::ZERO, |sum, account| sum.saturating_add(self.accounts.balance(account)));
+        let held =
+            accounts.into_iter().fold(Joule::ZERO, |sum, account| sum.saturating_add(self.accounts.balance(account)));
         Joule::MAX.saturating_sub(held)
     }
 

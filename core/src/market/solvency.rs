@@ -66,8 +66,11 @@ impl Market {
         }
         let spent = std::mem::take(&mut agent.spent_since_pacing);
         agent.paced = now;
-        agent.pacing_wait =
-            if spent > Joule::ZERO { PACING_WAIT.0 } else { (agent.pacing_wait * 2).clamp(PACING_WAIT.0, PACING_WAIT.1) };
+        agent.pacing_wait = if spent > Joule::ZERO {
+            PACING_WAIT.0
+        } else {
+            (agent.pacing_wait * 2).clamp(PACING_WAIT.0, PACING_WAIT.1)
+        };
         agent.spec.pacing.adapt(now, ticks, spent, balance);
     }
 
@@ -112,7 +115,8 @@ impl Market {
         let price = bid.min(Price::affordable(covered, worst));
         if price != agent.standing {
             agent.standing = price;
-            let per_tick = u128::from(price.0) * u128::from(self.policy.tick.0) * u128::from(self.policy.resting_fee_ppm);
+            let per_tick =
+                u128::from(price.0) * u128::from(self.policy.tick.0) * u128::from(self.policy.resting_fee_ppm);
             agent.fee_rate = Rate::ratio(per_tick, 1_000_000);
             self.book.set(OrderKey(index), price);
         }
@@ -189,7 +193,7 @@ impl Market {
                 if self.wallet(index) >= enough.saturating_add(self.deposit(index)) =>
             {
                 self.take_deposit(index, out).expect("the wallet holds the deposit and more");
-                                out.actions.push(CellAction::Respawn(id));
+                out.actions.push(CellAction::Respawn(id));
             }
             _ => return,
         }

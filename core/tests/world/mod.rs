@@ -3,7 +3,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use maxwell_core::agent::{AgentSpec, LeaseKind, OnInsolvency, Order};
-use maxwell_core::market::{CellAction, Claim, Command, Event, Grant, Market, MarketPolicy, Outcome, Stop, TickInput, Usage};
+use maxwell_core::market::{
+    CellAction, Claim, Command, Event, Grant, Market, MarketPolicy, Outcome, Stop, TickInput, Usage,
+};
 use maxwell_core::pacing::Pacing;
 use maxwell_core::sensor::{Activity, CounterReading, Reading, Temperature};
 use maxwell_core::thermal::{Plant, ThermalPolicy};

@@ -53,16 +53,19 @@ pub(super) struct Offer {
     pub(super) funded: AtomicBool,
 }
 
-/// Messages for an agent, and from whom.
+/// Messages waiting, oldest first, each with its sender.
+type Messages = VecDeque<(AgentId, Box<[u8]>)>;
+
+/// An agent's inbox; `None` once the agent is gone.
 #[derive(Debug, Default)]
-pub(super) struct Inbox(Mutex<Option<VecDeque<(AgentId, Box<[u8]>)>>>);
+pub(super) struct Inbox(Mutex<Option<Messages>>);
 
 impl Inbox {
     pub(super) fn open() -> Self {
         Self(Mutex::new(Some(VecDeque::new())))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<VecDeque<(AgentId, Box<[u8]>)>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Messages>> {
         lock(&self.0)
     }
 
@@ -224,8 +227,12 @@ fn signed(value: u64) -> i64 {
 /// Defines every import.
 pub(super) fn define(linker: &mut Linker<Host>) -> Result<(), WasmError> {
     let define = |linker: &mut Linker<Host>| -> wasmtime::Result<()> {
-        linker.func_wrap("maxwell", "price", |caller: Caller<'_, Host>| signed(lock(&caller.data().exchange.slot).quote.spot.0))?;
-        linker.func_wrap("maxwell", "balance", |caller: Caller<'_, Host>| signed(lock(&caller.data().exchange.slot).balance.0))?;
+        linker.func_wrap("maxwell", "price", |caller: Caller<'_, Host>| {
+            signed(lock(&caller.data().exchange.slot).quote.spot.0)
+        })?;
+        linker.func_wrap("maxwell", "balance", |caller: Caller<'_, Host>| {
+            signed(lock(&caller.data().exchange.slot).balance.0)
+        })?;
         linker.func_wrap("maxwell", "bid", |caller: Caller<'_, Host>, limit: i64| {
             lock(&caller.data().exchange.slot).bid = Some(Price(limit.cast_unsigned()));
         })?;
@@ -234,7 +241,9 @@ pub(super) fn define(linker: &mut Linker<Host>) -> Result<(), WasmError> {
         linker.func_wrap("maxwell", "send", send)?;
         linker.func_wrap("maxwell", "log", log)?;
         linker.func_wrap("maxwell", "now", now)?;
-        linker.func_wrap("maxwell", "random", |mut caller: Caller<'_, Host>| caller.data_mut().random.next().cast_signed())?;
+        linker.func_wrap("maxwell", "random", |mut caller: Caller<'_, Host>| {
+            caller.data_mut().random.next().cast_signed()
+        })?;
         Ok(())
     };
     define(linker).map_err(|error| WasmError::Engine(format!("{error:#}")))

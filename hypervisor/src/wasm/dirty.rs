@@ -139,12 +139,11 @@ impl Kernel {
 
     fn protect(&self, start: usize, len: usize) -> std::io::Result<()> {
         let (start, len) = (start as u64, len as u64);
-        ioctl(&self.uffd, IOC_UFFDIO_REGISTER, &mut UffdioRegister {
-            start,
-            len,
-            mode: UFFDIO_REGISTER_MODE_WP,
-            ioctls: 0,
-        })?;
+        ioctl(
+            &self.uffd,
+            IOC_UFFDIO_REGISTER,
+            &mut UffdioRegister { start, len, mode: UFFDIO_REGISTER_MODE_WP, ioctls: 0 },
+        )?;
         let mut protect = UffdioWriteProtect { start, len, mode: UFFDIO_WRITEPROTECT_MODE_WP };
         ioctl(&self.uffd, IOC_UFFDIO_WRITEPROTECT, &mut protect)?;
         Ok(())
@@ -298,8 +297,8 @@ mod tests {
         let len = pages * PAGE;
         // SAFETY: a fresh private mapping, unmapped only after the slice is gone.
         unsafe {
-            let base =
-                mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE).unwrap();
+            let base = mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+                .unwrap();
             test(std::slice::from_raw_parts_mut(base.cast(), len));
             munmap(base, len).unwrap();
         }

@@ -2,7 +2,8 @@
 
 use maxwell_core::Bytes;
 use wasmtime::{
-    Config, Engine, ExternType, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig, ValType,
+    Config, Engine, ExternType, InstanceAllocationStrategy, InstancePre, Linker, Module, PoolingAllocationConfig,
+    ValType,
 };
 
 use super::abi::{self, Host};
@@ -47,7 +48,9 @@ impl Default for WasmConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum WasmError {
     /// Larger than is accepted.
-    #[error("the module is {size}, more than the {max} that are accepted: strip it (`wasm-tools strip`), or raise `max_module`")]
+    #[error(
+        "the module is {size}, more than the {max} that are accepted: strip it (`wasm-tools strip`), or raise `max_module`"
+    )]
     TooLarge {
         /// Its size.
         size: Bytes,
@@ -58,7 +61,9 @@ pub enum WasmError {
     #[error("not a valid WebAssembly module: {0}")]
     Invalid(String),
     /// Imports something that Maxwell does not offer.
-    #[error("the module imports `{module}.{name}`, which does not exist: agents may import only {offered} from `maxwell`")]
+    #[error(
+        "the module imports `{module}.{name}`, which does not exist: agents may import only {offered} from `maxwell`"
+    )]
     Import {
         /// The import's module.
         module: String,
@@ -84,7 +89,9 @@ pub enum WasmError {
         wanted: &'static str,
     },
     /// Wants more memory from the start than an agent may hold.
-    #[error("the module declares {declared} of memory, more than the {max} an agent may hold: lower its memory, or raise `max_memory`")]
+    #[error(
+        "the module declares {declared} of memory, more than the {max} an agent may hold: lower its memory, or raise `max_memory`"
+    )]
     Memory {
         /// What it declares.
         declared: Bytes,
@@ -129,7 +136,8 @@ const MOST_FULL_RESERVATIONS: u32 = 16_384;
 
 /// The engine for `config`.
 pub(super) fn engine(config: &WasmConfig) -> Result<Engine, WasmError> {
-    let max_memory = usize::try_from(config.max_memory.0).map_err(|_| WasmError::Engine("max_memory is too large".into()))?;
+    let max_memory =
+        usize::try_from(config.max_memory.0).map_err(|_| WasmError::Engine("max_memory is too large".into()))?;
     let mut pool = PoolingAllocationConfig::default();
     pool.total_core_instances(config.agents)
         .total_memories(config.agents)
@@ -212,7 +220,12 @@ enum Kind {
     I64,
 }
 
-fn optional_function(module: &Module, name: &str, wanted: &'static str, results: &[&[Kind]]) -> Result<bool, WasmError> {
+fn optional_function(
+    module: &Module,
+    name: &str,
+    wanted: &'static str,
+    results: &[&[Kind]],
+) -> Result<bool, WasmError> {
     let Some(export) = module.get_export(name) else { return Ok(false) };
     let good = match &export {
         ExternType::Func(function) => {
@@ -237,11 +250,7 @@ fn expect_function(
     wanted: &'static str,
     results: &[&[Kind]],
 ) -> Result<(), WasmError> {
-    if optional_function(module, name, wanted, results)? {
-        Ok(())
-    } else {
-        Err(WasmError::Missing { name, wanted })
-    }
+    if optional_function(module, name, wanted, results)? { Ok(()) } else { Err(WasmError::Missing { name, wanted }) }
 }
 
 /// The memory that a module declares, if it can be compiled at all without a limit on memory.

@@ -283,7 +283,9 @@ impl Cells for Wasm {
     }
 
     fn respawn(&mut self, agent: AgentId) {
-        let Some((cell, program)) = usize::try_from(agent.0).ok().and_then(|index| self.cells.get(index)) else { return };
+        let Some((cell, program)) = usize::try_from(agent.0).ok().and_then(|index| self.cells.get(index)) else {
+            return;
+        };
         let mut body = lock(&cell.body);
         drop(worker::bury(cell, &mut body));
         cell.inbox.reopen(body.last_words.take());

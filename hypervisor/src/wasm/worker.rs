@@ -49,7 +49,10 @@ pub(super) struct Body {
 
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Body").field("alive", &self.life.is_some()).field("watched", &self.watched).finish_non_exhaustive()
+        f.debug_struct("Body")
+            .field("alive", &self.life.is_some())
+            .field("watched", &self.watched)
+            .finish_non_exhaustive()
     }
 }
 
@@ -174,10 +177,7 @@ pub(super) fn work(slot: usize, desk: &Desk, kernel: Option<&Kernel>, yield_fuel
         if let Some(seat) = lit {
             runner.run(seat, true);
         }
-        while lit.is_some()
-            && Instant::now() + RESALE_LEAST < plan.stop_at
-            && !plan.revoked.load(Ordering::Acquire)
-        {
+        while lit.is_some() && Instant::now() + RESALE_LEAST < plan.stop_at && !plan.revoked.load(Ordering::Acquire) {
             let Some(seat) = plan.take_standby() else { break };
             runner.run(seat, false);
         }
@@ -330,7 +330,10 @@ impl Runner<'_> {
             // SAFETY: base and length are those of the instance's only memory. In the pool a memory never moves, and it
             // stays mapped until the store is dropped; `bury` drops the watch first.
             none => {
-                *none = Some(unsafe { Watched::new(self.kernel, base, len) });
+                // SAFETY: base and length are those of the instance's only memory. In the pool a memory never moves, and
+                // it stays mapped until the store is dropped; `bury` drops the watch first.
+                let watched = unsafe { Watched::new(self.kernel, base, len) };
+                *none = Some(watched);
                 0
             }
         }
