@@ -1,22 +1,22 @@
 //! The order book: every standing order, on the price ladder, with O(1) updates and turns by principal.
 //!
 //! ```text
-//!  occupancy bitmap ─► level 41,210: head ─► ring of groups ─► tail
-//!                                            │ principal A: order 7 ⇄ order 9   (a circle; the head order stands in the ring)
-//!                                            │ principal B: order 3
-//!                                            └ principal C: order 12
+//!  occupancy bitmap ─► level 41,210: ring ⇄ order 7 (A) ⇄ order 3 (B) ⇄ order 12 (C) ⇄ order 9 (A) ⇄ …
+//!                                             │ when the market first comes to them, orders of one principal gather:
+//!                                    ring ⇄ [A: 7, 9] ⇄ [B: 3] ⇄ [C: 12]
 //! ```
 //!
-//! * A **level** holds a ring of **groups**, one for each principal that bids at that price. The ring is in order of
-//!   turns: whoever waited longest since its last turn here stands at the head, a newcomer at the tail. Being served
-//!   moves the whole group to the tail. So at equal price principals take turns, whatever number of agents each of them
-//!   has: splitting one owner into a thousand agents gains no place, and neither does arriving early, more than once.
-//! * A **group** holds the principal's orders at that price in a circle; being served also turns the circle, so a
-//!   principal's agents share its turns.
+//! * A **level** is a ring in order of turns: who waited longest stands first, a newcomer last. Being served moves an
+//!   order to the end.
+//! * At equal price it is **principals** that take turns, not agents. When [`Book::rank`] walks a ring it gathers a
+//!   principal's orders into a **group** behind the first of them; the group has one place in the ring, one turn a round,
+//!   and its orders share the turns, in the order in which they were gathered. So splitting one owner into a thousand agents gains no place, and arriving early
+//!   gains at most one turn, once.
 //!
-//! A group has no record of its own: the first of its orders stands for it in the ring. One order is 28 bytes, and an
-//! update touches the order, its ring neighbours and the tail of the new level. Principals with a single order (most of
-//! a large market) need nothing else; the others find their group at a level through one flat hash table.
+//! Gathering happens only where the market looks: at the few levels near the margin. Everywhere else an order is a bare
+//! link in a ring: an update touches its own 16 bytes, two neighbours and the end of the new ring, all asked for in
+//! advance when updates come in batches ([`Book::set_all`]). Each order is gathered at most once for each time it is
+//! placed, and one walk gathers at most [`MOST_GATHERED`], so the cost of a tick stays bounded whatever arrives.
 //!
 //! Nothing here allocates except [`Book::register`], which is called when an agent is born, never on a tick's path.
 
@@ -42,8 +42,11 @@ pub struct Ranked {
 }
 
 const NONE: u32 = u32::MAX;
-/// In `Book::owners`: the principal has, or had, more than one order and its groups are in the hash table.
+/// In `Book::owners`: the principal has, or had, more than one order, so that its orders may have to be gathered.
 const MANY: u32 = u32::MAX - 1;
+/// The most orders that one walk gathers. Beyond it, orders not yet gathered count as principals of their own until the
+/// next tick.
+pub const MOST_GATHERED: usize = 4_096;
 
 /// Where an order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,38 +54,40 @@ const MANY: u32 = u32::MAX - 1;
 enum Place {
     /// Registered, not on the ladder.
     Absent,
-    /// Stands in a level's ring for its group.
+    /// In a ring, by itself.
+    Loose,
+    /// In a ring, for its group.
     Head,
-    /// Behind a head of the same principal.
+    /// In a group, behind its head.
     Member,
 }
 
+/// What every update touches. The first [`LEVELS`] links are not orders but the levels' own: a ring is a circle through
+/// its level's link, so that no update has to ask whether it stands at an end.
 #[derive(Clone, Copy, Debug)]
-struct Node {
-    /// Neighbours in the ring; meaningful for heads only, [`NONE`] at the ends.
-    ring_prev: u32,
-    ring_next: u32,
-    /// Neighbours in the group's circle; itself when alone.
-    group_prev: u32,
-    group_next: u32,
+struct Link {
+    prev: u32,
+    next: u32,
     principal: u32,
-    /// Slots wanted at once.
-    slots: u16,
     level: u16,
     place: Place,
 }
 
+/// What only ranking and serving touch.
 #[derive(Clone, Copy, Debug)]
-struct Ends {
-    head: u32,
-    tail: u32,
+struct Membership {
+    /// Neighbours in the group's circle; itself when alone.
+    prev: u32,
+    next: u32,
+    /// Slots wanted at once.
+    slots: u16,
 }
 
 /// The standing orders of a market. See the [module documentation](self).
 #[derive(Debug, Clone)]
 pub struct Book {
-    nodes: Vec<Node>,
-    levels: Box<[Ends]>,
+    links: Vec<Link>,
+    members: Vec<Membership>,
     occupancy: Occupancy,
     /// For each principal: its only order, [`NONE`], or [`MANY`].
     owners: Vec<u32>,
@@ -99,6 +104,19 @@ struct Cursor {
     used: u16,
 }
 
+/// The number of a key's link.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "2^16 levels")]
+const fn link_of(key: OrderKey) -> u32 {
+    key.0 + LEVELS as u32
+}
+
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "2^16 levels")]
+const fn key_of(link: u32) -> OrderKey {
+    OrderKey(link - LEVELS as u32)
+}
+
 impl Default for Book {
     fn default() -> Self {
         Self::new()
@@ -109,9 +127,16 @@ impl Book {
     /// An empty book.
     #[must_use]
     pub fn new() -> Self {
+        let levels = (0..=u16::MAX).map(|level| Link {
+            prev: u32::from(level),
+            next: u32::from(level),
+            principal: NONE,
+            level,
+            place: Place::Absent,
+        });
         Self {
-            nodes: Vec::new(),
-            levels: vec![Ends { head: NONE, tail: NONE }; LEVELS].into_boxed_slice(),
+            links: levels.collect(),
+            members: Vec::new(),
             occupancy: Occupancy::new(),
             owners: Vec::new(),
             groups: GroupTable::new(),
@@ -125,50 +150,38 @@ impl Book {
     ///
     /// # Panics
     ///
-    /// If the key is in use with a price, or `slots` is zero.
+    /// If the key is in use with a price, `slots` is zero, or the key is beyond four billion.
     pub fn register(&mut self, key: OrderKey, principal: PrincipalIndex, slots: u16) {
         assert!(slots > 0, "an order for no slot");
+        assert!(key.0 < NONE - 2 - link_of(OrderKey(0)), "keys are dense and far fewer");
         let index = key.0 as usize;
-        if index >= self.nodes.len() {
-            let empty = Node {
-                ring_prev: NONE,
-                ring_next: NONE,
-                group_prev: NONE,
-                group_next: NONE,
-                principal: NONE,
-                slots: 1,
-                level: 0,
-                place: Place::Absent,
-            };
-            self.nodes.resize(index + 1, empty);
-            self.groups.reserve(self.nodes.len());
+        if index >= self.members.len() {
+            let link = Link { prev: NONE, next: NONE, principal: NONE, level: 0, place: Place::Absent };
+            self.links.resize(LEVELS + index + 1, link);
+            self.members.resize(index + 1, Membership { prev: NONE, next: NONE, slots: 1 });
+            self.groups.reserve(self.members.len());
         }
         if principal.0 as usize >= self.owners.len() {
             self.owners.resize(principal.0 as usize + 1, NONE);
         }
-        assert!(self.nodes[index].place == Place::Absent, "order {key:?} is standing and cannot be registered anew");
-        self.nodes[index].principal = principal.0;
-        self.nodes[index].slots = slots;
-        let owner = self.owners[principal.0 as usize];
-        match owner {
-            NONE => self.owners[principal.0 as usize] = key.0,
-            MANY => {}
-            only if only == key.0 => {}
-            only => {
-                self.owners[principal.0 as usize] = MANY;
-                if self.nodes[only as usize].place == Place::Head {
-                    self.groups.insert(hash(self.nodes[only as usize].level, principal.0), only);
-                }
-            }
-        }
+        let link = &mut self.links[link_of(key) as usize];
+        assert!(link.place == Place::Absent, "order {key:?} is standing and cannot be registered anew");
+        link.principal = principal.0;
+        self.members[index].slots = slots;
+        let owner = &mut self.owners[principal.0 as usize];
+        *owner = match *owner {
+            NONE => key.0,
+            only if only == key.0 => key.0,
+            _ => MANY,
+        };
         // Cursors of one level never outnumber the orders.
-        self.cursors.reserve(self.nodes.len().min(LEVELS).saturating_sub(self.cursors.len()));
+        self.cursors.reserve(self.members.len().min(LEVELS).saturating_sub(self.cursors.len()));
     }
 
     /// Takes the order off the ladder and frees its key.
     pub fn unregister(&mut self, key: OrderKey) {
         self.cancel(key);
-        let principal = self.nodes[key.0 as usize].principal;
+        let principal = self.links[link_of(key) as usize].principal;
         if let Some(owner) = self.owners.get_mut(principal as usize)
             && *owner == key.0
         {
@@ -191,8 +204,8 @@ impl Book {
     /// The level an order stands on, if it stands.
     #[must_use]
     pub fn level(&self, key: OrderKey) -> Option<Level> {
-        let node = self.nodes.get(key.0 as usize)?;
-        (node.place != Place::Absent).then_some(Level(node.level))
+        let link = self.links.get(link_of(key) as usize)?;
+        (link.place != Place::Absent).then_some(Level(link.level))
     }
 
     /// The highest level with an order.
@@ -205,28 +218,26 @@ impl Book {
     /// on keeps its turn.
     #[inline]
     pub fn set(&mut self, key: OrderKey, price: Price) {
-        match Level::of(price) {
-            None => self.cancel(key),
-            Some(level) => {
-                let node = &self.nodes[key.0 as usize];
-                if node.place != Place::Absent {
-                    if node.level == level.0 {
-                        return;
-                    }
-                    self.unlink(key.0);
-                } else {
-                    self.standing += 1;
-                }
-                self.link(key.0, level);
-            }
+        let Some(level) = Level::of(price) else { return self.cancel(key) };
+        let at = link_of(key);
+        let link = self.links[at as usize];
+        if link.place == Place::Absent {
+            self.standing += 1;
+        } else if link.level == level.0 {
+            return;
+        } else {
+            self.remove(at, link);
         }
+        self.append(at, level, Place::Loose);
     }
 
     /// Takes an order off the ladder. O(1).
     pub fn cancel(&mut self, key: OrderKey) {
-        if self.nodes[key.0 as usize].place != Place::Absent {
-            self.unlink(key.0);
-            self.nodes[key.0 as usize].place = Place::Absent;
+        let at = link_of(key);
+        let link = self.links[at as usize];
+        if link.place != Place::Absent {
+            self.remove(at, link);
+            self.links[at as usize].place = Place::Absent;
             self.standing -= 1;
         }
     }
@@ -234,80 +245,82 @@ impl Book {
     /// Applies many updates, in order, with the memory each will need asked for in advance. Same result as calling
     /// [`set`](Self::set) for each; several times faster on a book that does not fit in the cache.
     pub fn set_all(&mut self, updates: &[(OrderKey, Price)]) {
+        self.set_all_observed(updates, || ());
+    }
+
+    /// [`set_all`](Self::set_all), calling `after` after each update: for measuring single updates inside a batch.
+    pub fn set_all_observed(&mut self, updates: &[(OrderKey, Price)], mut after: impl FnMut()) {
         /// How far ahead each stage runs: long enough to hide a memory access, short enough to stay in the L1 cache.
-        const NODE: usize = 24;
+        const ORDER: usize = 32;
         const NEIGHBOURS: usize = 16;
-        const GROUPS: usize = 8;
         for at in 0..updates.len() {
-            if let Some((key, price)) = updates.get(at + NODE) {
-                prefetch(&self.nodes, key.0 as usize);
+            if let Some((key, price)) = updates.get(at + ORDER) {
+                prefetch(&self.links, link_of(*key) as usize);
                 if let Some(level) = Level::of(*price) {
-                    prefetch(&self.levels, usize::from(level.0));
+                    prefetch(&self.links, usize::from(level.0));
                 }
             }
             if let Some((key, price)) = updates.get(at + NEIGHBOURS) {
-                let node = self.nodes[key.0 as usize];
-                prefetch(&self.levels, usize::from(node.level));
-                prefetch(&self.nodes, node.ring_prev as usize);
-                prefetch(&self.nodes, node.ring_next as usize);
-                prefetch(&self.owners, node.principal as usize);
-                if node.group_next != key.0 {
-                    prefetch(&self.nodes, node.group_next as usize);
-                    prefetch(&self.nodes, node.group_prev as usize);
-                }
+                let link = self.links[link_of(*key) as usize];
+                prefetch(&self.links, link.prev as usize);
+                prefetch(&self.links, link.next as usize);
                 if let Some(level) = Level::of(*price) {
-                    prefetch(&self.nodes, self.levels[usize::from(level.0)].tail as usize);
-                }
-            }
-            if let Some((key, price)) = updates.get(at + GROUPS) {
-                let node = self.nodes[key.0 as usize];
-                if self.owners[node.principal as usize] == MANY {
-                    self.groups.prefetch(hash(node.level, node.principal));
-                    if let Some(level) = Level::of(*price) {
-                        self.groups.prefetch(hash(level.0, node.principal));
-                    }
+                    prefetch(&self.links, self.links[usize::from(level.0)].prev as usize);
                 }
             }
             let (key, price) = updates[at];
             self.set(key, price);
+            after();
         }
     }
 
     /// The order was served: its principal's turn at this level is over and its group goes to the end of the ring, and
     /// inside the group the turn passes to the principal's next order. O(1).
     pub fn served(&mut self, key: OrderKey) {
-        let node = self.nodes[key.0 as usize];
-        if node.place == Place::Absent {
-            return;
-        }
-        let Ends { head, tail } = self.levels[usize::from(node.level)];
-        if head == tail && node.group_next == key.0 {
-            return;
-        }
-        // Take the order out and put it back in: it becomes the last of its group, or, alone, the last of the ring.
-        let level = Level(node.level);
-        if node.group_next == key.0 {
-            self.unlink(key.0);
-            self.link(key.0, level);
-        } else {
-            self.unlink(key.0);
-            self.link(key.0, level);
-            let group = self.groups.find(&self.nodes, node.level, node.principal);
-            self.move_to_ring_tail(group.expect("an order was just linked behind this group's head"));
+        let at = link_of(key);
+        let link = self.links[at as usize];
+        let level = Level(link.level);
+        match link.place {
+            Place::Absent => {}
+            Place::Loose => {
+                self.take_out(link);
+                self.append(at, level, Place::Loose);
+            }
+            Place::Head | Place::Member => {
+                let next = self.members[key.0 as usize].next;
+                let head = if link.place == Place::Head {
+                    // The next order stands for the group; with no other, the served one still does.
+                    self.groups.replace(hash(link.level, link.principal), at, next);
+                    self.take_out(link);
+                    next
+                } else {
+                    let head = self.groups.find(&self.links, link.level, link.principal);
+                    let head = head.expect("a member's group is in the table");
+                    self.take_out(self.links[head as usize]);
+                    // Behind all others of its circle: just before the head.
+                    self.leave_circle(at);
+                    self.join_circle(at, head);
+                    head
+                };
+                self.links[at as usize].place = Place::Member;
+                self.append(head, level, Place::Head);
+            }
         }
     }
 
     /// The first `limit` units of demand at or above `floor`, dearest first; at equal price in order of turns, one unit
-    /// to each principal, then a second to each, and so on. O(`limit`), independent of the number of orders.
+    /// to each principal, then a second to each, and so on. O(`limit`) and what is gathered, independent of the number
+    /// of orders.
     pub fn rank(&mut self, limit: usize, floor: Level, out: &mut Vec<Ranked>) {
         out.clear();
         let mut from = Level(u16::MAX);
+        let mut gathered = 0;
         while out.len() < limit {
             let Some(level) = self.occupancy.highest_at_or_below(from) else { return };
             if level < floor {
                 return;
             }
-            self.rank_level(level, limit, out);
+            self.rank_level(level, limit, &mut gathered, out);
             match level.0.checked_sub(1) {
                 Some(below) => from = Level(below),
                 None => return,
@@ -315,134 +328,152 @@ impl Book {
         }
     }
 
-    fn rank_level(&mut self, level: Level, limit: usize, out: &mut Vec<Ranked>) {
+    fn rank_level(&mut self, level: Level, limit: usize, gathered: &mut usize, out: &mut Vec<Ranked>) {
         self.cursors.clear();
-        let mut head = self.levels[usize::from(level.0)].head;
-        while head != NONE && out.len() < limit {
-            let node = &self.nodes[head as usize];
-            out.push(Ranked { order: OrderKey(head), level });
-            if node.slots > 1 {
-                self.cursors.push(Cursor { head, at: head, used: 1 });
-            } else if node.group_next != head {
-                self.cursors.push(Cursor { head, at: node.group_next, used: 0 });
+        let end = u32::from(level.0);
+        let mut at = self.links[end as usize].next;
+        while at != end && out.len() < limit {
+            let link = self.links[at as usize];
+            let next = link.next;
+            if link.place == Place::Loose && self.owners[link.principal as usize] == MANY && *gathered < MOST_GATHERED {
+                *gathered += 1;
+                if self.gather(at, link) {
+                    at = next;
+                    continue;
+                }
             }
-            head = node.ring_next;
+            out.push(Ranked { order: key_of(at), level });
+            at = next;
         }
-        while out.len() < limit && !self.cursors.is_empty() {
-            let nodes = &self.nodes;
-            self.cursors.retain_mut(|cursor| {
+        if out.len() < limit {
+            self.rank_further_units(level, limit, out);
+        }
+    }
+
+    /// Second units, third units, …: once every principal at the level has had its first.
+    fn rank_further_units(&mut self, level: Level, limit: usize, out: &mut Vec<Ranked>) {
+        let Self { cursors, members, links, .. } = self;
+        // The whole ring was walked, so everything in it is gathered.
+        let end = u32::from(level.0);
+        let mut at = links[end as usize].next;
+        while at != end {
+            let member = members[key_of(at).0 as usize];
+            if member.slots > 1 {
+                cursors.push(Cursor { head: at, at, used: 1 });
+            } else if links[at as usize].place == Place::Head && member.next != at {
+                cursors.push(Cursor { head: at, at: member.next, used: 0 });
+            }
+            at = links[at as usize].next;
+        }
+        while out.len() < limit && !cursors.is_empty() {
+            cursors.retain_mut(|cursor| {
                 if out.len() >= limit {
                     return false;
                 }
-                out.push(Ranked { order: OrderKey(cursor.at), level });
+                let order = key_of(cursor.at);
+                out.push(Ranked { order, level });
                 cursor.used += 1;
-                let node = &nodes[cursor.at as usize];
-                if cursor.used < node.slots {
+                let member = members[order.0 as usize];
+                if cursor.used < member.slots {
                     return true;
                 }
-                cursor.at = node.group_next;
+                let gathered = links[cursor.head as usize].place == Place::Head;
+                cursor.at = if gathered { member.next } else { cursor.head };
                 cursor.used = 0;
                 cursor.at != cursor.head
             });
         }
     }
 
-    fn link(&mut self, key: u32, level: Level) {
-        let principal = self.nodes[key as usize].principal;
-        let many = self.owners[principal as usize] == MANY;
-        if many && let Some(head) = self.groups.find(&self.nodes, level.0, principal) {
-            let last = self.nodes[head as usize].group_prev;
-            let node = &mut self.nodes[key as usize];
-            node.level = level.0;
-            node.place = Place::Member;
-            node.ring_prev = NONE;
-            node.ring_next = NONE;
-            node.group_prev = last;
-            node.group_next = head;
-            self.nodes[last as usize].group_next = key;
-            self.nodes[head as usize].group_prev = key;
-            return;
+    /// The market has come to a loose order: it joins its principal's group at this level, or becomes one. `true` if it
+    /// joined, and so has no place of its own any more.
+    fn gather(&mut self, at: u32, link: Link) -> bool {
+        match self.groups.find(&self.links, link.level, link.principal) {
+            Some(head) => {
+                self.take_out(link);
+                self.join_circle(at, head);
+                self.links[at as usize].place = Place::Member;
+                true
+            }
+            None => {
+                let member = &mut self.members[key_of(at).0 as usize];
+                (member.prev, member.next) = (at, at);
+                self.links[at as usize].place = Place::Head;
+                self.groups.insert(hash(link.level, link.principal), at);
+                false
+            }
         }
-        let ends = &mut self.levels[usize::from(level.0)];
-        let tail = ends.tail;
-        ends.tail = key;
-        if tail == NONE {
-            ends.head = key;
+    }
+
+    /// Puts a link at the end of a level's ring.
+    #[inline]
+    fn append(&mut self, at: u32, level: Level, place: Place) {
+        let end = u32::from(level.0);
+        let last = self.links[end as usize].prev;
+        self.links[end as usize].prev = at;
+        self.links[last as usize].next = at;
+        if last == end {
             self.occupancy.set(level);
+        }
+        let link = &mut self.links[at as usize];
+        link.prev = last;
+        link.next = end;
+        link.level = level.0;
+        link.place = place;
+    }
+
+    /// Takes a link out of its ring.
+    #[inline]
+    fn take_out(&mut self, link: Link) {
+        self.links[link.prev as usize].next = link.next;
+        self.links[link.next as usize].prev = link.prev;
+        if link.prev == link.next {
+            // Both neighbours are the level itself: the ring is empty.
+            self.occupancy.clear(Level(link.level));
+        }
+    }
+
+    /// Takes an order out of wherever it stands.
+    #[inline]
+    fn remove(&mut self, at: u32, link: Link) {
+        if link.place == Place::Loose {
+            self.take_out(link);
         } else {
-            self.nodes[tail as usize].ring_next = key;
-        }
-        let node = &mut self.nodes[key as usize];
-        node.level = level.0;
-        node.place = Place::Head;
-        node.ring_prev = tail;
-        node.ring_next = NONE;
-        node.group_prev = key;
-        node.group_next = key;
-        if many {
-            self.groups.insert(hash(level.0, principal), key);
+            self.remove_gathered(at, link);
         }
     }
 
-    fn unlink(&mut self, key: u32) {
-        let node = self.nodes[key as usize];
-        let alone = node.group_next == key;
-        if !alone {
-            self.nodes[node.group_prev as usize].group_next = node.group_next;
-            self.nodes[node.group_next as usize].group_prev = node.group_prev;
-        }
-        if node.place != Place::Head {
-            return;
-        }
-        if alone {
-            self.unlink_from_ring(&node);
-            if self.owners[node.principal as usize] == MANY {
-                self.groups.remove(hash(node.level, node.principal), key);
+    fn remove_gathered(&mut self, at: u32, link: Link) {
+        let next = self.members[key_of(at).0 as usize].next;
+        if link.place == Place::Head {
+            if next == at {
+                self.groups.remove(hash(link.level, link.principal), at);
+                self.take_out(link);
+            } else {
+                // The next order takes the head's place in the ring.
+                self.groups.replace(hash(link.level, link.principal), at, next);
+                let heir = &mut self.links[next as usize];
+                (heir.prev, heir.next, heir.place) = (link.prev, link.next, Place::Head);
+                self.links[link.prev as usize].next = next;
+                self.links[link.next as usize].prev = next;
             }
-        } else {
-            let successor = node.group_next;
-            self.nodes[successor as usize].place = Place::Head;
-            self.nodes[successor as usize].ring_prev = node.ring_prev;
-            self.nodes[successor as usize].ring_next = node.ring_next;
-            let ends = &mut self.levels[usize::from(node.level)];
-            match node.ring_prev {
-                NONE => ends.head = successor,
-                prev => self.nodes[prev as usize].ring_next = successor,
-            }
-            match node.ring_next {
-                NONE => ends.tail = successor,
-                next => self.nodes[next as usize].ring_prev = successor,
-            }
-            self.groups.replace(hash(node.level, node.principal), key, successor);
         }
+        self.leave_circle(at);
     }
 
-    fn unlink_from_ring(&mut self, node: &Node) {
-        let ends = &mut self.levels[usize::from(node.level)];
-        match node.ring_prev {
-            NONE => ends.head = node.ring_next,
-            prev => self.nodes[prev as usize].ring_next = node.ring_next,
-        }
-        match node.ring_next {
-            NONE => ends.tail = node.ring_prev,
-            next => self.nodes[next as usize].ring_prev = node.ring_prev,
-        }
-        if ends.head == NONE {
-            self.occupancy.clear(Level(node.level));
-        }
+    fn leave_circle(&mut self, at: u32) {
+        let Membership { prev, next, .. } = self.members[key_of(at).0 as usize];
+        self.members[key_of(prev).0 as usize].next = next;
+        self.members[key_of(next).0 as usize].prev = prev;
     }
 
-    fn move_to_ring_tail(&mut self, head: u32) {
-        let node = self.nodes[head as usize];
-        let ends = self.levels[usize::from(node.level)];
-        if ends.tail == head {
-            return;
-        }
-        self.unlink_from_ring(&node);
-        self.levels[usize::from(node.level)].tail = head;
-        self.nodes[ends.tail as usize].ring_next = head;
-        self.nodes[head as usize].ring_prev = ends.tail;
-        self.nodes[head as usize].ring_next = NONE;
+    /// Joins a group as its last order: just before its head.
+    fn join_circle(&mut self, at: u32, head: u32) {
+        let last = self.members[key_of(head).0 as usize].prev;
+        self.members[key_of(last).0 as usize].next = at;
+        self.members[key_of(head).0 as usize].prev = at;
+        let member = &mut self.members[key_of(at).0 as usize];
+        (member.prev, member.next) = (last, head);
     }
 
     /// Checks every invariant of the structure; for tests. O(orders + levels).
@@ -451,41 +482,42 @@ impl Book {
     ///
     /// If one is violated.
     pub fn check(&self) {
-        let mut seen = 0;
-        for (raw, ends) in self.levels.iter().enumerate() {
-            let level = Level(u16::try_from(raw).expect("levels are 2^16"));
-            assert_eq!(
-                self.occupancy.highest_at_or_below(level) == Some(level),
-                ends.head != NONE,
-                "bitmap and ring disagree at {level:?}"
-            );
-            let mut principals = std::collections::BTreeSet::new();
-            let (mut at, mut before) = (ends.head, NONE);
-            while at != NONE {
-                let head = &self.nodes[at as usize];
-                assert!(head.place == Place::Head && head.level == level.0 && head.ring_prev == before);
-                assert!(principals.insert(head.principal), "two groups of one principal at {level:?}");
-                if self.owners[head.principal as usize] == MANY {
-                    assert_eq!(self.groups.find(&self.nodes, level.0, head.principal), Some(at));
-                }
-                let mut member = at;
-                loop {
-                    seen += 1;
-                    let node = &self.nodes[member as usize];
-                    assert!(node.level == level.0 && node.principal == head.principal);
-                    assert_eq!(self.nodes[node.group_next as usize].group_prev, member);
-                    assert!(member == at || node.place == Place::Member);
-                    member = node.group_next;
-                    if member == at {
-                        break;
+        let (mut seen, mut groups) = (0, 0);
+        for raw in 0..=u16::MAX {
+            let (level, end) = (Level(raw), u32::from(raw));
+            let occupied = self.links[end as usize].next != end;
+            assert_eq!(self.occupancy.highest_at_or_below(level) == Some(level), occupied, "bitmap at {level:?}");
+            let mut grouped = std::collections::BTreeSet::new();
+            let (mut at, mut before) = (self.links[end as usize].next, end);
+            while at != end {
+                let link = self.links[at as usize];
+                assert!(link.level == raw && link.prev == before, "{link:?}");
+                seen += 1;
+                match link.place {
+                    Place::Loose => {}
+                    Place::Head => {
+                        groups += 1;
+                        assert!(grouped.insert(link.principal), "two groups of one principal at {level:?}");
+                        assert_eq!(self.groups.find(&self.links, raw, link.principal), Some(at));
+                        let mut member = self.members[key_of(at).0 as usize].next;
+                        while member != at {
+                            seen += 1;
+                            let other = self.links[member as usize];
+                            assert!(other.place == Place::Member && other.level == raw);
+                            assert_eq!(other.principal, link.principal);
+                            let next = self.members[key_of(member).0 as usize].next;
+                            assert_eq!(self.members[key_of(next).0 as usize].prev, member);
+                            member = next;
+                        }
                     }
+                    Place::Member | Place::Absent => panic!("{link:?} does not belong in a ring"),
                 }
                 before = at;
-                at = head.ring_next;
+                at = link.next;
             }
-            assert_eq!(ends.tail, before);
+            assert_eq!(self.links[end as usize].prev, before);
         }
-        assert_eq!(seen, self.standing);
+        assert_eq!((seen, groups), (self.standing, self.groups.used));
     }
 }
 
@@ -535,12 +567,7 @@ impl GroupTable {
     }
 
     #[inline]
-    fn prefetch(&self, hash: u32) {
-        prefetch(&self.slots, self.home(hash));
-    }
-
-    #[inline]
-    fn find(&self, nodes: &[Node], level: u16, principal: u32) -> Option<u32> {
+    fn find(&self, links: &[Link], level: u16, principal: u32) -> Option<u32> {
         let wanted = hash(level, principal);
         let mut at = self.home(wanted);
         loop {
@@ -549,8 +576,8 @@ impl GroupTable {
                 return None;
             }
             if (slot >> 32) as u32 == wanted {
-                let node = &nodes[slot as u32 as usize];
-                if node.level == level && node.principal == principal {
+                let link = &links[slot as u32 as usize];
+                if link.level == level && link.principal == principal {
                     return Some(slot as u32);
                 }
             }
@@ -637,13 +664,14 @@ mod tests {
             book.set(OrderKey(key), Price(5_000));
         }
         let mut winners = Vec::new();
-        for _ in 0..6 {
+        for _ in 0..14 {
             let first = ranked(&mut book, 1)[0];
             winners.push(first);
             book.served(OrderKey(first));
             book.check();
         }
-        assert_eq!(winners, [0, 3, 1, 3, 2, 3]);
+        // The owner of three comes to no more turns than the owner of one, and spreads them over its three.
+        assert_eq!(winners, [0, 3, 0, 3, 1, 3, 2, 3, 0, 3, 1, 3, 2, 3]);
     }
 
     #[test]

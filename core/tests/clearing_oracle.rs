@@ -8,7 +8,7 @@
     reason = "tests work with small numbers, and a failure to unwrap is a failure of the test"
 )]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use maxwell_core::Price;
 use maxwell_core::book::{Book, OrderKey, PrincipalIndex};
@@ -31,12 +31,12 @@ impl Random {
     }
 }
 
-/// The book as its documentation defines it, with stamps and sorts instead of rings.
+/// The book as its documentation defines it, with plain vectors: levels are sorted, rings are lists, and nothing is fast.
 #[derive(Default)]
 struct Naive {
     orders: BTreeMap<u32, NaiveOrder>,
-    turns: HashMap<(u16, u32), u64>,
-    stamp: u64,
+    /// Each level's ring, in order of turns.
+    rings: BTreeMap<u16, Vec<Entry>>,
 }
 
 #[derive(Clone, Copy)]
@@ -44,67 +44,85 @@ struct NaiveOrder {
     principal: u32,
     slots: u16,
     level: Option<u16>,
-    stamp: u64,
 }
 
-/// A group's orders: stamp, key, slots.
-type Members = Vec<(u64, u32, u16)>;
+/// A place in a ring: one loose order, or a principal's gathered ones.
+struct Entry {
+    gathered: bool,
+    orders: Vec<u32>,
+}
 
 impl Naive {
-    fn stamp(&mut self) -> u64 {
-        self.stamp += 1;
-        self.stamp
-    }
-
     fn set(&mut self, key: u32, price: Price) {
         let level = Level::of(price).map(|l| l.0);
-        let old = self.orders[&key];
-        if old.level == level {
+        let old = self.orders[&key].level;
+        if old == level {
             return;
         }
-        let stamp = self.stamp();
-        self.orders.insert(key, NaiveOrder { level, stamp, ..old });
-        if let Some(left) = old.level
-            && !self.orders.values().any(|o| o.level == Some(left) && o.principal == old.principal)
-        {
-            self.turns.remove(&(left, old.principal));
+        if let Some(left) = old {
+            let ring = self.rings.get_mut(&left).unwrap();
+            ring.iter_mut().for_each(|entry| entry.orders.retain(|order| *order != key));
+            ring.retain(|entry| !entry.orders.is_empty());
         }
         if let Some(level) = level {
-            self.turns.entry((level, old.principal)).or_insert(stamp);
+            self.rings.entry(level).or_default().push(Entry { gathered: false, orders: vec![key] });
         }
+        self.orders.get_mut(&key).unwrap().level = level;
     }
 
     fn served(&mut self, key: u32) {
-        let order = self.orders[&key];
-        let Some(level) = order.level else { return };
-        let stamp = self.stamp();
-        self.orders.insert(key, NaiveOrder { stamp, ..order });
-        self.turns.insert((level, order.principal), stamp);
+        let Some(level) = self.orders[&key].level else { return };
+        let ring = self.rings.get_mut(&level).unwrap();
+        let at = ring.iter().position(|entry| entry.orders.contains(&key)).unwrap();
+        let mut entry = ring.remove(at);
+        entry.orders.retain(|order| *order != key);
+        entry.orders.push(key);
+        ring.push(entry);
     }
 
-    /// Every unit of demand at or above the reserve, best first.
-    fn ranked(&self, reserve: Price) -> Vec<(u32, Price)> {
-        let mut groups: HashMap<(u16, u32), Members> = HashMap::new();
-        for (key, order) in &self.orders {
-            if let Some(level) = order.level {
-                groups.entry((level, order.principal)).or_default().push((order.stamp, *key, order.slots));
+    /// The first `limit` units of demand at or above the reserve, best first.
+    fn ranked(&mut self, limit: usize, reserve: Price) -> Vec<(u32, Price)> {
+        let mut out = Vec::new();
+        let orders = &self.orders;
+        let principal_has_many = |principal: u32| orders.values().filter(|o| o.principal == principal).count() > 1;
+        for (level, ring) in self.rings.iter_mut().rev() {
+            let price = Level(*level).price();
+            if out.len() >= limit || price < reserve {
+                break;
+            }
+            let mut at = 0;
+            while at < ring.len() && out.len() < limit {
+                let first = ring[at].orders[0];
+                let principal = orders[&first].principal;
+                if !ring[at].gathered && principal_has_many(principal) {
+                    let group = ring.iter().position(|e| e.gathered && orders[&e.orders[0]].principal == principal);
+                    if let Some(group) = group {
+                        ring[group].orders.push(first);
+                        ring.remove(at);
+                        // A group before this place does not move it.
+                        continue;
+                    }
+                    ring[at].gathered = true;
+                }
+                out.push((first, price));
+                at += 1;
+            }
+            // Second units, third units, …
+            let expanded: Vec<Vec<u32>> = ring
+                .iter()
+                .map(|entry| {
+                    let units = |key: &u32| std::iter::repeat_n(*key, usize::from(orders[key].slots));
+                    entry.orders.iter().flat_map(units).collect()
+                })
+                .collect();
+            let most = expanded.iter().map(Vec::len).max().unwrap_or(0);
+            for pass in 1..most {
+                let units = expanded.iter().filter_map(|units| units.get(pass)).map(|key| (*key, price));
+                out.extend(units);
             }
         }
-        let mut units = Vec::new();
-        for ((level, principal), mut members) in groups {
-            members.sort_unstable();
-            let turn = self.turns[&(level, principal)];
-            let expanded = members.iter().flat_map(|(_, key, slots)| std::iter::repeat_n(*key, usize::from(*slots)));
-            for (pass, key) in expanded.enumerate() {
-                units.push((std::cmp::Reverse(level), pass, turn, key));
-            }
-        }
-        units.sort_unstable();
-        units
-            .into_iter()
-            .map(|(level, _, _, key)| (key, Level(level.0).price()))
-            .filter(|(_, price)| *price >= reserve)
-            .collect()
+        out.truncate(limit);
+        out
     }
 }
 
@@ -145,7 +163,7 @@ fn fuzz(seed: u64, events: usize, orders: u32, principals: u64, price_span: u64)
         let principal = u32::try_from(random.below(principals)).unwrap();
         let slots = if random.below(8) == 0 { 3 } else { 1 };
         book.register(OrderKey(key), PrincipalIndex(principal), slots);
-        naive.orders.insert(key, NaiveOrder { principal, slots, level: None, stamp: 0 });
+        naive.orders.insert(key, NaiveOrder { principal, slots, level: None });
     }
     let mut clearing = Clearing::default();
     let mut batch = Vec::new();
@@ -194,7 +212,7 @@ fn fuzz(seed: u64, events: usize, orders: u32, principals: u64, price_span: u64)
         let supply = Supply { reserve: Price(reserve), asks: &prices, quality: &qualities, standby: 3 };
         clearing.clear(rule, &mut book, supply, &[]);
 
-        let ranked = naive.ranked(Price(reserve));
+        let ranked = naive.ranked(slots + 3, Price(reserve));
         let bids: Vec<u64> = ranked.iter().map(|(_, price)| price.0).collect();
         let expected: Vec<(u32, u64)> =
             ranked.iter().map(|(key, _)| *key).zip(payments(rule, &bids, &asks, &quality)).collect();
