@@ -33,25 +33,49 @@ impl Random {
     }
 }
 
-/// The payoff of bidder 0, in mW · thousandths.
-fn payoff(rule: PricingRule, value: u64, bid: u64, others: &[u64], reserve: u64, quality: &[u16]) -> i128 {
-    let mut book = Book::new();
-    for (key, price) in (0..).zip(std::iter::once(&bid).chain(others)) {
-        book.register(OrderKey(key), PrincipalIndex(key), 1);
-        book.set(OrderKey(key), Price(*price));
+/// A market of one book, used again and again: bidder 0 against up to eight others.
+struct Auction {
+    book: Book,
+    clearing: Clearing,
+}
+
+impl Auction {
+    fn new() -> Self {
+        let mut book = Book::new();
+        (0..9).for_each(|key| book.register(OrderKey(key), PrincipalIndex(key), 1));
+        Self { book, clearing: Clearing::default() }
     }
-    let asks = vec![Price(reserve); quality.len()];
-    let mut clearing = Clearing::default();
-    clearing.clear(rule, &mut book, Supply { reserve: Price(reserve), asks: &asks, quality, standby: 0 }, &[]);
-    match clearing.winners.iter().position(|award| award.order == OrderKey(0)) {
-        Some(at) => i128::from(value) * i128::from(quality[at]) - i128::from(clearing.winners[at].price.0) * 1000,
-        None => 0,
+
+    /// The payoff of bidder 0, in mW · thousandths.
+    fn payoff(
+        &mut self,
+        rule: PricingRule,
+        value: u64,
+        bid: u64,
+        others: &[u64],
+        reserve: u64,
+        quality: &[u16],
+    ) -> i128 {
+        (0..9).for_each(|key| self.book.cancel(OrderKey(key)));
+        for (key, price) in (0..).zip(std::iter::once(&bid).chain(others)) {
+            self.book.set(OrderKey(key), Price(*price));
+        }
+        let asks = vec![Price(reserve); quality.len()];
+        let supply = Supply { reserve: Price(reserve), asks: &asks, quality, standby: 0 };
+        self.clearing.clear(rule, &mut self.book, supply, &[]);
+        match self.clearing.winners.iter().position(|award| award.order == OrderKey(0)) {
+            Some(at) => {
+                i128::from(value) * i128::from(quality[at]) - i128::from(self.clearing.winners[at].price.0) * 1000
+            }
+            None => 0,
+        }
     }
 }
 
 /// Searches `deviations` random lies; returns how many gain more than rounding (1 mW), and the largest gain in mW.
 fn search(rule: PricingRule, equal_slots: bool, deviations: usize) -> (usize, i128) {
     let mut random = Random(0xC0FFEE);
+    let mut auction = Auction::new();
     let (mut gains, mut largest) = (0, 0);
     for _ in 0..deviations / 10 {
         let slots = 1 + random.below(4) as usize;
@@ -61,7 +85,7 @@ fn search(rule: PricingRule, equal_slots: bool, deviations: usize) -> (usize, i1
         let others: Vec<u64> = (0..random.below(8)).map(|_| random.value()).collect();
         let reserve = random.value() / 2;
         let value = random.value();
-        let honest = payoff(rule, value, value, &others, reserve, &quality);
+        let honest = auction.payoff(rule, value, value, &others, reserve, &quality);
         assert!(honest >= 0, "a truthful bidder never loses: {honest}");
         for _ in 0..10 {
             let lie = if random.below(3) == 0 && !others.is_empty() {
@@ -71,7 +95,7 @@ fn search(rule: PricingRule, equal_slots: bool, deviations: usize) -> (usize, i1
             } else {
                 random.value()
             };
-            let gain = payoff(rule, value, lie, &others, reserve, &quality) - honest;
+            let gain = auction.payoff(rule, value, lie, &others, reserve, &quality) - honest;
             if gain > 1000 {
                 gains += 1;
                 largest = largest.max(gain / 1000);

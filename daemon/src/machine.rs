@@ -86,8 +86,8 @@ pub struct RunResult {
     pub realtime: bool,
     /// Ticks that were lost altogether.
     pub lost_ticks: u64,
-    /// The last snapshot.
-    pub last: Snapshot,
+    /// Leases that were used, standbys included.
+    pub slots_run: u64,
 }
 
 /// A scenario brought to life.
@@ -267,7 +267,7 @@ impl Machine {
             method: self.wasm.method(),
             realtime,
             lost_ticks: self.lost_ticks,
-            last: self.snapshot(seconds),
+            slots_run: self.market.agents().map(|(_, agent)| agent.tally.slots).sum(),
         })
     }
 
