@@ -142,13 +142,13 @@ fn metering() {
     println!("### Metering: fuel against nothing\n");
     println!(
         "The same program, engine settings of the cells, run in turns (median of 11 pairs): without fuel; with fuel; with \
-         fuel and a yield every 20,000 units, as cells run.\n"
+         fuel and a yield every 100,000 units, which is where cells settle for fast code.\n"
     );
     println!("| program | unmetered | fuel | fuel and yields | overhead of fuel | of fuel and yields |");
     println!("|---|---|---|---|---|---|");
     for (name, body) in PROGRAMS {
         let text = format!(r#"(module (memory (export "memory") 257) {body})"#);
-        let mut runs = [run(&text, None), run(&text, Some(None)), run(&text, Some(Some(20_000)))];
+        let mut runs = [run(&text, None), run(&text, Some(None)), run(&text, Some(Some(100_000)))];
         let mut times = [const { Vec::new() }; 3];
         for _ in 0..11 {
             for (run, times) in runs.iter_mut().zip(&mut times) {

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::Duration;
 
 use maxwell_core::bounty::{ClaimFault, SponsorId, Verifier};
 use maxwell_core::market::Claim;
@@ -105,13 +106,41 @@ impl Commons {
 pub(super) struct Exchange {
     /// The worker asks for last words: whatever is being computed is given up.
     pub(super) condemned: AtomicBool,
-    /// Fuel burned up to the last step boundary, and fuel yields since.
+    /// Fuel burned up to the last fuel yield, host call or step boundary.
     pub(super) fuel: AtomicU64,
-    pub(super) yields: AtomicU64,
+    /// Fuel between two yields, as the worker wishes it; see [`Pace`].
+    pub(super) interval: AtomicU64,
     /// Where linear memory is, and how long; zero before instantiation.
     pub(super) memory_base: AtomicUsize,
     pub(super) memory_len: AtomicUsize,
     pub(super) slot: Mutex<SlotState>,
+}
+
+/// How often an agent yields. A unit of fuel takes from a sixth of a nanosecond (arithmetic) to hundreds (page faults), so a
+/// fixed interval is either costly or late; the worker adapts it to the time that intervals take.
+pub(super) struct Pace;
+
+impl Pace {
+    /// The interval of a new agent, and the least and greatest there are. The greatest bounds how late an agent can be
+    /// that turns from the fastest code to the slowest.
+    pub(super) const FIRST: u64 = 10_000;
+    const LEAST: u64 = 1_000;
+    const GREATEST: u64 = 100_000;
+    /// An interval that took longer than this is halved.
+    const LONG: Duration = Duration::from_micros(60);
+    /// One that took less than this is lengthened by a quarter.
+    const SHORT: Duration = Duration::from_micros(20);
+
+    /// The next interval after one of `interval` took `took`.
+    pub(super) fn next(interval: u64, took: Duration) -> u64 {
+        if took > Self::LONG {
+            (interval / 2).max(Self::LEAST)
+        } else if took < Self::SHORT {
+            (interval + interval / 4).min(Self::GREATEST)
+        } else {
+            interval
+        }
+    }
 }
 
 /// What belongs to the slot that is running.
@@ -169,6 +198,8 @@ pub(super) struct Host {
     pub(super) commons: Arc<Commons>,
     pub(super) random: SplitMix64,
     pub(super) max_memory: usize,
+    /// The yield interval that the store has now.
+    pub(super) interval: u64,
     /// Growth beyond the limit was refused: an `unreachable` soon after is an allocator giving up.
     pub(super) refused_memory: bool,
 }

@@ -16,9 +16,9 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use maxwell_core::reason::Trap;
-use wasmtime::{Instance, Memory, Store, TypedFunc};
+use wasmtime::{CallHook, Instance, Memory, Store, StoreContextMut, TypedFunc};
 
-use super::abi::{Exchange, Host, LAST_WORDS, StepEnd, lock};
+use super::abi::{Exchange, Host, LAST_WORDS, Pace, StepEnd, lock};
 use super::engine::{Program, one_line};
 
 /// How a life ended.
@@ -51,10 +51,7 @@ async fn unless_condemned<T>(exchange: &Exchange, call: impl Future<Output = T>)
         }
         match call.as_mut().poll(context) {
             Poll::Ready(result) => Poll::Ready(Call::Finished(result)),
-            Poll::Pending => {
-                exchange.yields.fetch_add(1, Ordering::Relaxed);
-                Poll::Pending
-            }
+            Poll::Pending => Poll::Pending,
         }
     })
     .await
@@ -66,14 +63,35 @@ async fn boundary() {
     std::future::poll_fn(|_| if std::mem::replace(&mut yielded, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
+/// Runs wherever guest and host meet, fuel yields included: before, fuel has just been spilled and is exact; after, the
+/// guest reloads it, so a new yield interval takes effect.
+fn at_the_border(mut store: StoreContextMut<'_, Host>, hook: CallHook) -> wasmtime::Result<()> {
+    match hook {
+        CallHook::CallingHost => {
+            let left = store.get_fuel()?;
+            store.data().exchange.fuel.store(u64::MAX - left, Ordering::Relaxed);
+        }
+        CallHook::ReturningFromHost => {
+            let wished = store.data().exchange.interval.load(Ordering::Relaxed);
+            if wished != store.data().interval {
+                store.data_mut().interval = wished;
+                store.fuel_async_yield_interval(Some(wished))?;
+            }
+        }
+        CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
+    }
+    Ok(())
+}
+
 /// The life of an agent made from `program`.
-pub(super) fn life(program: Program, host: Host, yield_fuel: u64) -> Life {
+pub(super) fn life(program: Program, host: Host) -> Life {
     let exchange = Arc::clone(&host.exchange);
     Box::pin(async move {
         let mut store = Store::new(program.instance.module().engine(), host);
         store.limiter(|host| host);
-        let metered = store.set_fuel(u64::MAX).and_then(|()| store.fuel_async_yield_interval(Some(yield_fuel)));
+        let metered = store.set_fuel(u64::MAX).and_then(|()| store.fuel_async_yield_interval(Some(Pace::FIRST)));
         metered.expect("the engine consumes fuel");
+        store.call_hook(at_the_border);
         let mut guest = match unless_condemned(&exchange, program.instance.instantiate_async(&mut store)).await {
             Call::GivenUp => return Ended::Condemned,
             Call::Finished(Err(error)) => {
@@ -150,7 +168,6 @@ impl Guest {
     fn settle_fuel(&self, store: &Store<Host>, exchange: &Exchange) {
         let left = store.get_fuel().expect("the engine consumes fuel");
         exchange.fuel.store(u64::MAX - left, Ordering::Relaxed);
-        exchange.yields.store(0, Ordering::Relaxed);
     }
 
     fn publish_memory(&self, store: &Store<Host>, exchange: &Exchange) {

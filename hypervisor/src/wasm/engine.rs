@@ -19,8 +19,6 @@ pub struct WasmConfig {
     pub max_memory: Bytes,
     /// The largest module accepted.
     pub max_module: Bytes,
-    /// Fuel between two looks at the clock: what a stop can take at most.
-    pub yield_fuel: u64,
     /// Bind worker `i` to the `i`-th core that this process may use.
     pub pin: bool,
     /// Watch erased bytes by checksum even where the kernel could do better.
@@ -36,7 +34,6 @@ impl Default for WasmConfig {
             agents: 64,
             max_memory: Bytes(64 << 20),
             max_module: Bytes(16 << 20),
-            yield_fuel: 20_000,
             pin: true,
             force_checksum: false,
             seed: 0,

@@ -2,8 +2,8 @@
 //!
 //! * [`Wasm::register`] checks and compiles a module once, off the tick; [`Wasm::spawn`] makes an agent of it.
 //! * Each agent is a future that owns its store (`agent.rs`); **freezing is not polling, killing is dropping**.
-//! * Metering is by fuel, which is deterministic: every [`WasmConfig::yield_fuel`] units the guest yields and the worker
-//!   looks at the clock. Billing is by thread CPU time around the polls (`worker.rs`), so work that ends in a trap is
+//! * Metering is by fuel, which is deterministic: after some fuel the guest yields and the worker looks at the clock. How
+//!   much is adapted to the guest, so that a yield comes every few tens of microseconds. Billing is by thread CPU time around the polls (`worker.rs`), so work that ends in a trap is
 //!   billed like any other.
 //! * Erased bytes are what the kernel proves (`dirty.rs`); imports are in `abi.rs`; `engine.rs` says what a module must
 //!   look like.
@@ -27,7 +27,7 @@ use maxwell_core::market::{Stop, Usage};
 use maxwell_core::{AgentId, Bytes, Joule, Micros};
 pub use worker::Reaction;
 
-use self::abi::{Commons, Exchange, Host, Inbox, Offer, SplitMix64, lock};
+use self::abi::{Commons, Exchange, Host, Inbox, Offer, Pace, SplitMix64, lock};
 use self::dirty::Kernel;
 use self::worker::{Body, Cell, Desk, Plan, Seat};
 use crate::{Assignment, Cells, Quote, Report};
@@ -100,12 +100,12 @@ impl Wasm {
     fn start_worker(&mut self, slot: usize) -> Result<(), WasmError> {
         let desk = Arc::new(Desk::new());
         let (shared, kernel) = (Arc::clone(&desk), self.kernel.clone());
-        let (pin, yield_fuel) = (self.config.pin, self.config.yield_fuel);
+        let pin = self.config.pin;
         let thread = std::thread::Builder::new().name(format!("maxwell-slot-{slot}")).spawn(move || {
             if pin {
                 pin_to(slot);
             }
-            worker::work(slot, &shared, kernel.as_deref(), yield_fuel);
+            worker::work(slot, &shared, kernel.as_deref());
         })?;
         self.workers.push(Worker { desk, thread: Some(thread), dispatched: 0 });
         Ok(())
@@ -176,9 +176,11 @@ impl Wasm {
             commons: Arc::clone(&self.commons),
             random: SplitMix64(seeder.next()),
             max_memory: usize::try_from(self.config.max_memory.0).unwrap_or(usize::MAX),
+            interval: Pace::FIRST,
             refused_memory: false,
         };
-        agent::life(program.clone(), host, self.config.yield_fuel)
+        exchange.interval.store(Pace::FIRST, Ordering::Relaxed);
+        agent::life(program.clone(), host)
     }
 
     /// Stops every running slot at its next fuel yield.
@@ -292,7 +294,6 @@ impl Cells for Wasm {
         let exchange = &cell.exchange;
         exchange.condemned.store(false, Ordering::Relaxed);
         exchange.fuel.store(0, Ordering::Relaxed);
-        exchange.yields.store(0, Ordering::Relaxed);
         exchange.memory_len.store(usize::try_from(program.initial_memory.0).unwrap_or(usize::MAX), Ordering::Relaxed);
         body.fuel_billed = 0;
         body.life = Some(self.conceive(agent, program, exchange, &cell.inbox));

@@ -21,7 +21,7 @@ use maxwell_core::agent::LeaseKind;
 use maxwell_core::market::{Stop, Usage};
 use maxwell_core::{AgentId, Bytes, Micros};
 
-use super::abi::{Exchange, Inbox, StepEnd, lock};
+use super::abi::{Exchange, Inbox, Pace, StepEnd, lock};
 use super::agent::{Ended, Life};
 use super::dirty::{Kernel, Watched};
 use crate::{Assignment, Quote, Report, Utterance, clock};
@@ -167,12 +167,12 @@ const RESALE_LEAST: Duration = Duration::from_micros(150);
 const SPIN: Duration = Duration::from_micros(250);
 
 /// The life of a worker.
-pub(super) fn work(slot: usize, desk: &Desk, kernel: Option<&Kernel>, yield_fuel: u64) {
+pub(super) fn work(slot: usize, desk: &Desk, kernel: Option<&Kernel>) {
     let mut finished = 0;
     let mut billed_ns = 0;
     while !desk.quit.load(Ordering::Acquire) {
         let Some(plan) = next_plan(desk, finished) else { continue };
-        let mut runner = Runner { desk, kernel, plan: &plan, yield_fuel, billed_ns: 0 };
+        let mut runner = Runner { desk, kernel, plan: &plan, billed_ns: 0 };
         let lit = plan.seats.get(slot).and_then(Option::as_ref);
         if let Some(seat) = lit {
             runner.run(seat, true);
@@ -209,7 +209,6 @@ struct Runner<'a> {
     desk: &'a Desk,
     kernel: Option<&'a Kernel>,
     plan: &'a Plan,
-    yield_fuel: u64,
     billed_ns: u64,
 }
 
@@ -289,6 +288,8 @@ impl Runner<'_> {
     /// Polls until the slot is over or the agent wants nothing more.
     fn poll(&self, cell: &Cell, life: &mut Life) -> Polled {
         let mut context = Context::from_waker(Waker::noop());
+        let interval = &cell.exchange.interval;
+        let mut began = Instant::now();
         loop {
             match life.as_mut().poll(&mut context) {
                 Poll::Ready(Ended::Done | Ended::Condemned) => return Polled::over(Stop::Done),
@@ -307,6 +308,8 @@ impl Runner<'_> {
                 Some(StepEnd::More) | None => {}
             }
             let now = Instant::now();
+            interval.store(Pace::next(interval.load(Ordering::Relaxed), now - began), Ordering::Relaxed);
+            began = now;
             if self.plan.is_over(now) {
                 let due = if self.plan.revoked.load(Ordering::Acquire) {
                     self.plan.published + Duration::from_nanos(self.plan.revoked_ns.load(Ordering::Relaxed))
@@ -341,9 +344,7 @@ impl Runner<'_> {
 
     fn bill(&mut self, cell: &Cell, body: &mut Body, began_ns: u64, erased: u64, stop: Stop) -> Usage {
         let exchange = &cell.exchange;
-        // Exact up to the last step boundary; inside a step every yield is one interval, or more after a bulk operation.
-        let yields = exchange.yields.load(Ordering::Relaxed);
-        let burned = exchange.fuel.load(Ordering::Relaxed) + yields * self.yield_fuel;
+        let burned = exchange.fuel.load(Ordering::Relaxed);
         let fuel = burned.max(body.fuel_billed) - body.fuel_billed;
         body.fuel_billed += fuel;
         let used_ns = clock::thread_cpu_ns().saturating_sub(began_ns);
