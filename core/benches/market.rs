@@ -128,7 +128,9 @@ impl Contender for Heap {
         heap.clear();
         heap.extend(self.bids.iter().zip(0..).map(|(bid, key)| (*bid, key)));
         let mut heap = BinaryHeap::from(heap);
-        (0..slots).for_each(|_| drop(black_box(heap.pop())));
+        for _ in 0..slots {
+            black_box(heap.pop());
+        }
         let price = heap.peek().map_or(0, |top| top.0);
         self.heap = heap.into_vec();
         price
@@ -166,7 +168,9 @@ impl Contender for Tree {
 
     fn clear(&mut self, slots: usize) -> u64 {
         let mut best = self.tree.keys();
-        (0..slots).for_each(|_| drop(black_box(best.next())));
+        for _ in 0..slots {
+            black_box(best.next());
+        }
         best.next().map_or(0, |(price, _)| price.0)
     }
 }

@@ -284,3 +284,20 @@ fn the_scientist_finds_primes_and_bids_what_they_earn() {
     let bid = bid.expect("it bids after twenty").0;
     assert!(bid.abs_diff(worth) < worth / 4, "bids {bid} mW, a core-second earned {worth} mW");
 }
+
+#[test]
+fn the_example_of_the_documentation_works() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/agent-abi.md")).unwrap();
+    let (_, rest) = page.split_once("```wat\n").expect("the page has an example");
+    let (example, _) = rest.split_once("```").unwrap();
+    let mut machine = Machine::new();
+    let agent = machine.agent(example);
+    for _ in 0..3 {
+        let (usage, report) = machine.run(agent, 5);
+        assert_eq!((usage.stop, usage.bid), (Stop::SlotEnd, Some(Price(6_000))), "{:?}", report.failures);
+    }
+    let (_, report) = machine.last_words(agent, 10);
+    let words = &report.utterances[0].text;
+    let steps: u32 = words.strip_prefix("longest chain: ").unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((100..1_000).contains(&steps), "{words}");
+}

@@ -73,6 +73,12 @@ pub fn spec(principal: &str, limit: u64) -> AgentSpec {
     }
 }
 
+/// Joules as counts of a 2⁻¹⁶ J counter.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
+fn counts(joules: f64) -> u128 {
+    (joules * 65_536.0) as u128
+}
+
 impl World {
     pub fn new(policy: MarketPolicy) -> Self {
         let plant = Plant::settled(policy.thermal.model, policy.thermal.idle);
@@ -111,7 +117,7 @@ impl World {
 
     pub fn tick(&mut self) {
         let policy = self.market.policy().clone();
-        self.counts += (self.power * 0.01 * 65_536.0) as u128;
+        self.counts += counts(self.power * 0.01);
         let celsius = if self.heat { Celsius(self.plant.temperature().0.floor()) } else { Celsius(40.0) };
         self.input.tick = self.market.now().after(1);
         self.input.reading = Some(Reading {
