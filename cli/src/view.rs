@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::mpsc::Receiver;
 
-use comfy_table::{Cell, CellAlignment, Color, Table, presets};
+use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use crossterm::{QueueableCommand, cursor, terminal};
 use maxwell_core::AgentId;
 use maxwell_core::market::Event;
@@ -229,7 +229,7 @@ fn state(row: &Row) -> String {
 
 fn table(snapshot: &Snapshot, width: u16) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_width(width);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     table.set_header(["agent", "state", "wallet", "bids up to", "core time", "spent", "earned", "work", "why"]);
     for row in &snapshot.rows {
         let (word, color) = (
@@ -255,5 +255,8 @@ fn table(snapshot: &Snapshot, width: u16) -> String {
             Cell::new(row.reason.to_string()),
         ]);
     }
-    format!("{table}\n{:7.2} s  {}  (modelled)", snapshot.seconds, machine(snapshot))
+    // The line on the machine is cut, not wrapped: the view counts its lines to redraw them.
+    let line = format!("{:7.2} s  {}  (modelled)", snapshot.seconds, machine(snapshot));
+    let line: String = line.chars().take(usize::from(width)).collect();
+    format!("\n{line}\n\n{table}")
 }

@@ -246,22 +246,30 @@ fn ticks() -> impl Strategy<Value = Vec<(Vec<Happening>, u64, u8)>> {
     proptest::collection::vec(tick, 1..120)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 900, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+/// How many random events the property must survive.
+const EVENTS: usize = 1_000_000;
 
-    /// 900 cases × ~60 ticks × ~20 events ≈ 10⁶ random events.
-    #[test]
-    fn money_is_conserved_and_nobody_overspends(
-        ticks in ticks(),
-        rule in prop_oneof![
-            Just(PricingRule::Uniform), Just(PricingRule::Gsp), Just(PricingRule::Vcg), Just(PricingRule::Posted)
-        ],
-    ) {
+#[test]
+fn money_is_conserved_and_nobody_overspends() {
+    let rule = prop_oneof![
+        Just(PricingRule::Uniform),
+        Just(PricingRule::Gsp),
+        Just(PricingRule::Vcg),
+        Just(PricingRule::Posted)
+    ];
+    let config = ProptestConfig { cases: 1_000, max_shrink_iters: 20_000, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let events = std::cell::Cell::new(0);
+    let survived = runner.run(&(ticks(), rule), |(ticks, rule)| {
         let mut run = Run::new(rule);
         for (happenings, skip, sensor) in &ticks {
             run.tick(happenings, *skip, *sensor);
         }
-    }
+        events.set(events.get() + run.events);
+        Ok(())
+    });
+    survived.unwrap();
+    assert!(events.get() >= EVENTS, "only {} events", events.get());
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use maxwell_core::agent::{AgentSpec, Life, Order, SlotId};
 use maxwell_core::bounty::SponsorId;
-use maxwell_core::market::{CellAction, Command, Market, Outcome, TickInput};
+use maxwell_core::market::{CellAction, Command, Event, Market, Outcome, TickInput};
 use maxwell_core::pacing::Pacing;
 use maxwell_core::sensor::{Activity, Sensor};
 use maxwell_core::units::Watts;
@@ -382,15 +382,19 @@ impl Machine {
 
     fn tell(&mut self, watcher: &Sender<Notice>, since: Duration) {
         let tick = self.out.tick;
-        // A watcher that has gone away misses nothing that matters.
-        for event in &self.out.events {
-            let _ = watcher.send(Notice::Happened { tick, event: *event });
-        }
+        // A watcher that has gone away misses nothing that matters. What agents said, they said before they were judged.
         for utterance in self.report.utterances.drain(..) {
             let _ = watcher.send(Notice::Said { tick, utterance });
         }
         for (agent, why) in self.report.failures.drain(..) {
             let _ = watcher.send(Notice::Failed { tick, agent, why });
+        }
+        // Payments and changes of slots come by the thousand; snapshots tell their sum.
+        let by_the_thousand = |event: &&Event| {
+            !matches!(event, Event::Paid { .. } | Event::Born { .. } | Event::Frozen { .. } | Event::Thawed { .. })
+        };
+        for event in self.out.events.iter().filter(by_the_thousand) {
+            let _ = watcher.send(Notice::Happened { tick, event: *event });
         }
         let every = if self.names.len() > CROWD { SNAPSHOT_TICKS.1 } else { SNAPSHOT_TICKS.0 };
         if tick.0.is_multiple_of(every) {

@@ -54,7 +54,7 @@ impl Default for MarketPolicy {
             thermal: ThermalPolicy::default(),
             grid_factor: 1.0,
             landauer: LandauerPolicy::default(),
-            resting_fee_ppm: 1_000,
+            resting_fee_ppm: 50,
             grace: Micros(5_000_000),
             last_words: Micros(10_000),
             last_words_patience: Micros(2_000_000),
