@@ -15,7 +15,7 @@
 //! **Hard loop.** Some bidders pay any price. The fast node settles where the power budget
 //! `P = (T_limit − T_ambient − θ_slow)/R_fast` puts it, so selling only that much power keeps the die at `T_limit`
 //! whatever is bid. The budget divided by the measured power of a busy core is a fractional number of slots, dithered by
-//! error diffusion. Demand refused here is scarcity that the price has not expressed yet, and slots that find no buyer are
+//! error diffusion; what the budget overlooks is learnt from the error that remains. Demand refused here is scarcity that the price has not expressed yet, and slots that find no buyer are
 //! plenty that it has not: excess demand drives the integral of the soft loop (Walrasian tâtonnement).
 //!
 //! **Trip.** At `T_crit − 5 °C`, or when the sensor has been silent for a second, nothing runs, whatever was paid.
@@ -96,6 +96,8 @@ const SILENT_MS: u32 = 1_000;
 const STALE_STRESS: f64 = std::f64::consts::LN_2;
 /// Time constant of the observer's correction, in seconds: slow beside the sensor's steps, fast beside the sink.
 const OBSERVER_TAU: f64 = 1.5;
+/// How fast the hard loop learns what its budget overlooks, in seconds: slower than the fast node.
+const OVERLOOKED_TAU: f64 = 3.0;
 /// Closed-loop time constant asked of the soft loop, and the delay of sensor and tick, in seconds.
 const CLOSED_LOOP: f64 = 0.6;
 const DELAY: f64 = 0.025;
@@ -116,6 +118,9 @@ pub struct Controller {
     tripped: bool,
     /// Smoothed power of one busy core.
     core_power: f64,
+    /// Power that the budget overlooks (background load, a wrong resistance), learnt from the error while supply is
+    /// rationed.
+    overlooked: f64,
     /// What error diffusion owes: the fractional slot not yet lit.
     owed: f64,
     /// Excess demand at the last reserve as a share of all slots: positive where supply refused it, negative where slots
@@ -135,6 +140,7 @@ impl Controller {
             stress: 0.0,
             tripped: false,
             core_power: Watts::from(policy.par).0,
+            overlooked: 0.0,
             owed: 0.0,
             excess: 0.0,
         }
@@ -169,7 +175,7 @@ impl Controller {
         self.update_trip(hottest, age_ms);
         let stress = self.update_stress(dt, estimate, power, age_ms);
         let budget = self.budget();
-        let slots = self.update_supply(budget, age_ms);
+        let slots = self.update_supply(dt, estimate, budget, age_ms);
         Control {
             stress,
             reserve: self.reserve(stress, grid),
@@ -247,13 +253,22 @@ impl Controller {
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=slots")]
-    fn update_supply(&mut self, budget: Watts, age_ms: u32) -> u16 {
+    fn update_supply(&mut self, dt: f64, estimate: f64, budget: Watts, age_ms: u32) -> u16 {
         if self.tripped {
             self.owed = 0.0;
             return 0;
         }
         let most = f64::from(self.policy.slots);
-        let mut supply = ((budget.0 - self.policy.idle.0) / self.core_power).clamp(0.0, most);
+        let wanted = (budget.0 - self.overlooked - self.policy.idle.0) / self.core_power;
+        let mut supply = wanted.clamp(0.0, most);
+        // Integral action, only while the hard loop is what limits: conditional integration against windup.
+        let over = estimate - (self.policy.set.0 + SUPPLY_MARGIN);
+        if wanted < most && over > -SUPPLY_MARGIN {
+            let gain = dt / (self.observer.model.fast.resistance * OVERLOOKED_TAU);
+            self.overlooked = (self.overlooked + gain * over).clamp(-budget.0 / 2.0, budget.0 / 2.0);
+        } else {
+            self.overlooked -= self.overlooked * dt / OVERLOOKED_TAU;
+        }
         if age_ms > STALE_MS {
             supply = supply.min((most / 2.0).max(1.0));
         }
@@ -283,6 +298,8 @@ mod tests {
         busy: f64,
         limits: Vec<u64>,
         core_power: f64,
+        /// Power that no slot explains, in watts.
+        background: f64,
         sensor_age_ms: u32,
         control: Control,
     }
@@ -298,6 +315,7 @@ mod tests {
                 busy: 0.0,
                 limits: limits.to_vec(),
                 core_power: 10.0,
+                background: 0.0,
                 sensor_age_ms: 10,
                 control: Control::default(),
             }
@@ -314,7 +332,7 @@ mod tests {
             let lit = demand.min(usize::from(control.slots));
             self.controller.observe_demand(demand, control.slots);
             self.busy = lit as f64;
-            self.power = self.policy.idle.0 + self.core_power * self.busy;
+            self.power = self.policy.idle.0 + self.background + self.core_power * self.busy;
             self.plant.step(Watts(self.power), 0.01);
             self.control = control;
             control
@@ -358,6 +376,15 @@ mod tests {
             assert!(high - low <= 1.0, "{low:.2}..{high:.2} with {limits:?}");
             assert!(low >= bench.policy.set.0 - 1.0 && high <= bench.policy.set.0 + 1.0, "{low:.2}..{high:.2}");
         }
+    }
+
+    #[test]
+    fn power_that_no_slot_explains_is_learnt_and_held() {
+        let mut bench = Bench::new(&RICH);
+        bench.background = 8.0;
+        bench.run(60);
+        let (_, high) = bench.run(200);
+        assert!(high <= bench.policy.set.0 + 1.0, "{high:.2}");
     }
 
     #[test]
