@@ -13,6 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::prefetch::prefetch;
 use crate::units::Joule;
 
 /// An account. Agents and sponsors are named by their dense index.
@@ -195,6 +196,11 @@ impl Accounts {
             *class += u128::from(amount.0);
         }
         Ok(())
+    }
+
+    /// Asks for an agent's accounts before they are needed.
+    pub(crate) fn expect(&self, index: u32) {
+        prefetch(&self.purses, index as usize);
     }
 
     /// The money supply from the running totals. O(1).

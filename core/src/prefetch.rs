@@ -1,4 +1,4 @@
-//! The one hint that the order book gives the processor: fetch a cache line before it is needed.
+//! The one hint that the market gives the processor: fetch memory before it is needed.
 //!
 //! This is the crate's only `unsafe` code.
 
@@ -12,6 +12,25 @@ pub(crate) fn prefetch<T>(slice: &[T], index: usize) {
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             _mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().add(index).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (slice, index);
+}
+
+/// Asks for every cache line of `slice[index]`, for elements larger than one.
+#[inline]
+pub(crate) fn prefetch_whole<T>(slice: &[T], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(element) = slice.get(index) {
+        let start: *const i8 = std::ptr::from_ref(element).cast();
+        for line in (0..size_of::<T>()).step_by(64) {
+            // SAFETY: `line` is below the element's size, so the pointer is inside the element; a prefetch never faults
+            // and has no effect that the program can observe.
+            unsafe {
+                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T0>(start.add(line));
+            }
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -4,6 +4,7 @@
 //! level 0 holds the next 64 ticks one by one, level 1 the next 64² in slots of 64, and so on. An alarm cascades down at
 //! most four times. Nothing allocates after [`Wheel::reserve`].
 
+use crate::prefetch::prefetch;
 use crate::units::Tick;
 
 const LEVELS: usize = 5;
@@ -42,6 +43,11 @@ impl Wheel {
         if self.alarms.len() <= index as usize {
             self.alarms.resize(index as usize + 1, Alarm { due: 0, prev: NONE, next: NONE, list: NONE });
         }
+    }
+
+    /// Asks for an agent's alarm before it is needed.
+    pub(crate) fn expect(&self, index: u32) {
+        prefetch(&self.alarms, index as usize);
     }
 
     /// When the agent's alarm is due, if it is set.

@@ -21,7 +21,13 @@ impl Digest<'_> {
         self.int(value.to_bits());
     }
 
-    fn account(&mut self, account: Account) {
+    /// Both ends of a posting in one word: three bits of kind and 29 of index each. Indices beyond that share words, which
+    /// only a market of half a billion agents would notice.
+    fn accounts(&mut self, from: Account, to: Account) {
+        self.int((Self::account(from) << 32) | Self::account(to));
+    }
+
+    fn account(account: Account) -> u64 {
         let (tag, index) = match account {
             Account::Mint => (0, 0),
             Account::Grid => (1, 0),
@@ -31,7 +37,7 @@ impl Digest<'_> {
             Account::Escrow(index) => (5, index),
             Account::LastWords(index) => (6, index),
         };
-        self.int((tag << 32) | u64::from(index));
+        (tag << 29) | (u64::from(index) & ((1 << 29) - 1))
     }
 
     fn lease(&mut self, kind: LeaseKind) {
@@ -62,8 +68,7 @@ impl Market {
             digest.int(grant.price.0);
         }
         for posting in &out.postings {
-            digest.account(posting.from);
-            digest.account(posting.to);
+            digest.accounts(posting.from, posting.to);
             digest.int(posting.amount.0);
         }
         self.chain = *blake3::hash(&bytes).as_bytes();

@@ -5,11 +5,14 @@ use crate::accounts::{Account, Purpose};
 use crate::agent::{Lease, LeaseKind, Life, Seat, SlotId};
 use crate::book::OrderKey;
 use crate::clearing::{Award, Supply};
+use crate::prefetch::prefetch_whole;
 use crate::units::{AgentId, Joule, Micros, Price};
 
 /// How often a tick clears anew because a winner turned out not to cover its lease. Each round takes the bid of whoever
 /// failed down to what its wallet covers, so one round is almost always enough.
 const ROUNDS: usize = 4;
+/// How many agents ahead their records are asked for.
+pub(super) const AHEAD: usize = 4;
 /// Dying agents looked at in one tick.
 const DEATHS_PER_TICK: usize = 64;
 
@@ -106,7 +109,11 @@ impl Market {
     /// wallets fell short down to what they hold.
     fn everyone_covers(&mut self, out: &mut Outcome) -> bool {
         let mut all = true;
-        for at in 0..self.clearing.winners.len() + self.clearing.standby.len() {
+        let awards = self.clearing.winners.len() + self.clearing.standby.len();
+        for at in 0..awards {
+            if at + AHEAD < awards {
+                self.expect(self.award(at + AHEAD).order.0);
+            }
             let award = self.award(at);
             let index = award.order.0;
             self.accrue(index, out);
@@ -122,6 +129,14 @@ impl Market {
             }
         }
         all
+    }
+
+    /// Asks for an agent's records before they are needed: with many agents, those whose turn comes are never the ones
+    /// that are still in the cache.
+    pub(super) fn expect(&self, index: u32) {
+        prefetch_whole(&self.agents, index as usize);
+        self.accounts.expect(index);
+        self.wheel.expect(index);
     }
 
     fn award(&self, at: usize) -> Award {

@@ -1,5 +1,6 @@
 //! Settling: what a lease covered is charged, the rest refunded, and verified work is paid.
 
+use super::sale::AHEAD;
 use super::{Event, Market, Outcome, Refusal, Stop, TickInput, Usage};
 use crate::accounts::{Account, Purpose};
 use crate::agent::{AfterLease, Lease, LeaseKind, Life};
@@ -13,6 +14,9 @@ impl Market {
         let mut settled = std::mem::take(&mut self.settled);
         settled.clear();
         for (at, usage) in input.usages.iter().enumerate() {
+            if let Some(ahead) = input.usages.get(at + AHEAD) {
+                self.expect(u32::try_from(ahead.agent.0).unwrap_or(u32::MAX));
+            }
             let index = match u32::try_from(usage.agent.0) {
                 Ok(index) if (index as usize) < self.agents.len() => index,
                 _ => {
