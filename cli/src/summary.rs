@@ -63,6 +63,7 @@ pub(crate) fn print(scenario: &Scenario, result: &RunResult) {
         result.market_share * 100.0,
         if result.realtime { "" } else { " (without real-time priority: not permitted here)" }
     );
+    println!("Erased bytes were proved by {}.", result.method.name());
     println!("state hash {}", report.state_hash);
 }
 

@@ -403,6 +403,32 @@ fn a_busy_slot_is_not_sold_again() {
 }
 
 #[test]
+fn a_bid_of_zero_withdraws_the_order_and_the_largest_bid_is_an_order_like_any_other() {
+    let mut world = World::new(policy(1));
+    let mut turn = 0;
+    let moody = world.agent(
+        spec("moody", 5_000),
+        10 * J,
+        Box::new(move |_| {
+            turn += 1;
+            let bid = match turn {
+                3 => Some(Price::MAX),
+                6 => Some(Price(0)),
+                _ => None,
+            };
+            Run { bid, ..Run::full() }
+        }),
+    );
+    world.run(30);
+    assert_eq!(world.ran, [6], "it ran until it withdrew");
+    assert_eq!(world.market.reason(moody), Some(Reason::NoOrder));
+    assert_eq!(world.market.agent(moody).unwrap().tally.paid, Joule(6 * 40_000_000), "without rivals, at the reserve");
+    world.command(Command::Order { agent: moody, order: Order { limit: Price(5_000), hold: 0 } });
+    world.run(5);
+    assert!(world.ran[0] > 6, "its owner may order again");
+}
+
+#[test]
 fn time_only_moves_forward() {
     let mut world = World::new(policy(1));
     world.run(3);

@@ -283,6 +283,8 @@ fn what_is_not_a_proper_module_is_refused_with_a_reason() {
     let refuse = |bytes: &[u8]| machine.wasm.register(bytes).expect_err("must be refused");
     assert!(matches!(refuse(b"\x7fELF\x02\x01\x01"), WasmError::Invalid(_)));
     assert!(matches!(refuse(b""), WasmError::Invalid(_)));
+    // An empty module in binary form is understood, and lacks everything.
+    assert!(matches!(refuse(b"\0asm\x01\0\0\0"), WasmError::Missing { name: "memory", .. }));
     assert!(matches!(refuse(b"(module (func (export \"step\")"), WasmError::Invalid(_)));
     assert!(matches!(refuse(&vec![0; 100 << 20]), WasmError::TooLarge { .. }), "a module of 100 MB");
     let declared =

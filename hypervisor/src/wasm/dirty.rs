@@ -27,12 +27,12 @@ pub enum Method {
 }
 
 impl Method {
-    /// The word used in reports.
+    /// What it is called where people read it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::PagemapScan => "pagemap_scan",
-            Self::Checksum => "checksum",
+            Self::PagemapScan => "the kernel (PAGEMAP_SCAN over write-protected pages)",
+            Self::Checksum => "page checksums (slow: this kernel has no asynchronous write-protection)",
         }
     }
 }
