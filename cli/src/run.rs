@@ -57,7 +57,7 @@ pub(crate) fn scenario(
         let thread = std::thread::spawn(move || view.watch(&notices));
         (Some(sender), Some(thread))
     };
-    let options = RunOptions { duration: Duration::from_secs(u64::from(seconds)), seed: output.seed, record, watcher };
+    let options = RunOptions { duration: Duration::from_secs(u64::from(seconds)), record, watcher };
     let result = machine.run(&options, &stop);
     // The view ends when nobody can send to it any more.
     drop(options);

@@ -101,9 +101,27 @@ impl Contender for Ours {
     }
 }
 
+/// Bids in an array, for structures that do their work at the tick.
+struct Bids(Vec<u64>);
+
+impl Bids {
+    fn update(&mut self, updates: &[(OrderKey, Price)], mut after: impl FnMut()) {
+        for (key, price) in updates {
+            self.0[key.0 as usize] = price.0;
+            after();
+        }
+    }
+
+    /// All of them into `to`, with their keys.
+    fn copy(&self, to: &mut Vec<(u64, u32)>) {
+        to.clear();
+        to.extend(self.0.iter().zip(0..).map(|(bid, key)| (*bid, key)));
+    }
+}
+
 /// The reference design: bids in an array, a heap built from all of them in every tick.
 struct Heap {
-    bids: Vec<u64>,
+    bids: Bids,
     heap: Vec<(u64, u32)>,
 }
 
@@ -113,20 +131,16 @@ impl Contender for Heap {
     }
 
     fn update(&mut self, updates: &[(OrderKey, Price)]) {
-        updates.iter().for_each(|(key, price)| self.bids[key.0 as usize] = price.0);
+        self.bids.update(updates, || ());
     }
 
     fn update_observed(&mut self, updates: &[(OrderKey, Price)], after: &mut dyn FnMut()) {
-        for (key, price) in updates {
-            self.bids[key.0 as usize] = price.0;
-            after();
-        }
+        self.bids.update(updates, after);
     }
 
     fn clear(&mut self, slots: usize) -> u64 {
         let mut heap = std::mem::take(&mut self.heap);
-        heap.clear();
-        heap.extend(self.bids.iter().zip(0..).map(|(bid, key)| (*bid, key)));
+        self.bids.copy(&mut heap);
         let mut heap = BinaryHeap::from(heap);
         for _ in 0..slots {
             black_box(heap.pop());
@@ -176,7 +190,7 @@ impl Contender for Tree {
 }
 
 struct Sort {
-    bids: Vec<u64>,
+    bids: Bids,
     sorted: Vec<(u64, u32)>,
 }
 
@@ -186,19 +200,15 @@ impl Contender for Sort {
     }
 
     fn update(&mut self, updates: &[(OrderKey, Price)]) {
-        updates.iter().for_each(|(key, price)| self.bids[key.0 as usize] = price.0);
+        self.bids.update(updates, || ());
     }
 
     fn update_observed(&mut self, updates: &[(OrderKey, Price)], after: &mut dyn FnMut()) {
-        for (key, price) in updates {
-            self.bids[key.0 as usize] = price.0;
-            after();
-        }
+        self.bids.update(updates, after);
     }
 
     fn clear(&mut self, slots: usize) -> u64 {
-        self.sorted.clear();
-        self.sorted.extend(self.bids.iter().zip(0..).map(|(bid, key)| (*bid, key)));
+        self.bids.copy(&mut self.sorted);
         self.sorted.sort_unstable_by(|a, b| b.cmp(a));
         self.sorted.get(slots).map_or(0, |(price, _)| *price)
     }
@@ -317,9 +327,9 @@ fn contenders(orders: u32) -> Vec<Box<dyn Contender>> {
     let tree = bids.iter().zip(0..).map(|(bid, key)| ((std::cmp::Reverse(*bid), key), ())).collect();
     vec![
         Box::new(ours),
-        Box::new(Heap { bids: bids.clone(), heap: Vec::with_capacity(orders as usize) }),
+        Box::new(Heap { bids: Bids(bids.clone()), heap: Vec::with_capacity(orders as usize) }),
         Box::new(Tree { bids: bids.clone(), tree }),
-        Box::new(Sort { bids, sorted: Vec::with_capacity(orders as usize) }),
+        Box::new(Sort { bids: Bids(bids), sorted: Vec::with_capacity(orders as usize) }),
     ]
 }
 

@@ -82,7 +82,7 @@ pub struct Attribution {
     pub idle: u128,
 }
 
-/// One delta being split. Made by [`Attribution::split`], finished by [`Split::finish`].
+/// One delta being split. Made by [`Attribution::split`], booked by [`Attribution::finish`].
 #[derive(Clone, Copy, Debug)]
 pub struct Split {
     total: u64,

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Deadlines are absolute, so lateness does not accumulate. A tick that begins after the next deadline has passed is
-//! lost: its number is skipped, and the market is told how much time went by. Slots stop [`GUARD`] before the deadline, so
+//! lost: its number is skipped, and the market is told how much time went by. Slots stop a little (`GUARD`) before the deadline, so
 //! that usage is complete when the market wakes.
 
 use std::path::Path;
@@ -63,8 +63,6 @@ pub enum MachineError {
 pub struct RunOptions<'a> {
     /// For how long.
     pub duration: Duration,
-    /// Seed of the agents' randomness.
-    pub seed: u64,
     /// Where to keep a recording.
     pub record: Option<&'a Path>,
     /// Who watches.
@@ -271,9 +269,9 @@ impl Machine {
         })
     }
 
-    /// Core time of the daemon itself: this thread, and what the workers did for nobody.
+    /// Core time of the daemon itself: all that this process used and no agent was billed for.
     fn own_ns(&self) -> u64 {
-        clock::thread_cpu_ns() + self.wasm.overhead_ns()
+        clock::process_cpu_ns().saturating_sub(self.wasm.billed_ns())
     }
 
     fn note_lateness(&mut self, late: Duration, behind: u32) {
@@ -288,9 +286,11 @@ impl Machine {
     fn observe(&mut self, tick: Tick, elapsed: Duration) {
         self.report.clear();
         self.wasm.collect(PATIENCE, &mut self.report);
-        let own = self.own_ns();
-        let daemon_us = own.saturating_sub(self.daemon_ns) / 1_000;
-        self.daemon_ns = own;
+        // A slot that overruns counts as the daemon's until it is billed; then the sum falls back, and nothing is counted
+        // until it has caught up.
+        let own = self.own_ns().max(self.daemon_ns);
+        let daemon_us = (own - self.daemon_ns) / 1_000;
+        self.daemon_ns += daemon_us * 1_000;
         let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         let (mut agents_us, mut agents_weighted_us) = (0, 0);
         for usage in &self.report.usages {

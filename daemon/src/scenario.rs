@@ -199,6 +199,7 @@ struct Raw {
 #[serde(deny_unknown_fields)]
 struct RawMachine {
     slots: Option<Spanned<u16>>,
+    quality: Option<Spanned<Vec<f64>>>,
     par: Option<Spanned<Quantity<Price>>>,
     idle: Option<Quantity<Price>>,
     set: Option<Spanned<Quantity<Degrees>>>,
@@ -465,8 +466,23 @@ fn policy(source: &Source<'_>, machine: &RawMachine, raw: RawPolicy) -> Result<M
         // Ten times the whole machine's power is a broken counter.
         max_power: Watts(10.0 * (thermal.idle.0 + 4.0 * Watts::from(thermal.par).0 * f64::from(thermal.slots))),
         counter: CounterSpec::rapl(16),
+        quality: quality(source, machine.quality.as_ref(), thermal.slots)?,
         ..default
     })
+}
+
+/// The quality of each slot in thousandths of a full core.
+fn quality(source: &Source<'_>, given: Option<&Spanned<Vec<f64>>>, slots: u16) -> Result<Vec<u16>, ScenarioError> {
+    let Some(given) = given else { return Ok(Vec::new()) };
+    let values = given.get_ref();
+    if values.len() != usize::from(slots) || !values.iter().all(|quality| (0.001..=1.0).contains(quality)) {
+        let message =
+            format!("quality needs a number between 0.001 and 1 for each of the {slots} slots: [1.0, 0.6, …]");
+        return Err(source.wrong(given.span(), message));
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 1000")]
+    let thousandths = values.iter().map(|quality| (quality * 1000.0).round() as u16).collect();
+    Ok(thousandths)
 }
 
 fn thermal(source: &Source<'_>, machine: &RawMachine, policy: &RawPolicy) -> Result<ThermalPolicy, ScenarioError> {
@@ -639,6 +655,7 @@ mod tests {
             (AGENT.replace("leech", "nowhere.wat"), "dir/x.toml:3:10", "dir/nowhere.wat cannot be read"),
             (format!("[machine]\nset = \"94C\"\n{AGENT}"), "dir/x.toml:2:7", "7°C below critical"),
             (format!("[machine]\nslots = 0\n{AGENT}"), "dir/x.toml:2:9", "between 1 and 1024"),
+            (format!("[machine]\nslots = 2\nquality = [1.0]\n{AGENT}"), "dir/x.toml:3:11", "each of the 2 slots"),
             (format!("[policy]\ntick = \"5us\"\n{AGENT}"), "dir/x.toml:2:8", "1ms to 1s"),
             (format!("[policy]\npricing = \"dutch\"\n{AGENT}"), "dir/x.toml:2:11", "unknown variant `dutch`"),
             (format!("[policy]\nslew = nan\n{AGENT}"), "dir/x.toml:2:8", "must lie between"),

@@ -67,7 +67,11 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
 
 fn lint() -> Result<(), String> {
     run("cargo", &["fmt", "--all", "--check"])?;
-    run("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    run("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    // Links between items must lead somewhere.
+    ["maxwell-core", "maxwell-physics", "maxwell-hypervisor", "maxwell-agents", "maxwell-daemon"]
+        .into_iter()
+        .try_for_each(|room| run("cargo", &["rustdoc", "--quiet", "--package", room, "--lib", "--", "-D", "warnings"]))
 }
 
 fn test() -> Result<(), String> {

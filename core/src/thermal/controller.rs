@@ -106,7 +106,7 @@ const SCARCITY_GAIN: f64 = 1.2;
 /// Steps outside this range are clock jumps, not control intervals.
 const DT_RANGE: (f64, f64) = (0.001, 0.1);
 
-/// The controller's state. See the [module documentation](self).
+/// The controller's state: observer, soft loop, hard loop and trip, as this file's head draws them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Controller {
     policy: ThermalPolicy,

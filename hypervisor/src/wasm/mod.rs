@@ -201,10 +201,10 @@ impl Wasm {
         all
     }
 
-    /// Core time of the workers that no agent was billed for, in nanoseconds since the start.
+    /// Core time that agents were billed for, in nanoseconds since the start.
     #[must_use]
-    pub fn overhead_ns(&self) -> u64 {
-        self.workers.iter().map(|worker| worker.desk.overhead_ns.load(Ordering::Relaxed)).sum()
+    pub fn billed_ns(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.desk.billed_ns.load(Ordering::Relaxed)).sum()
     }
 
     fn is_done(worker: &Worker) -> bool {

@@ -143,8 +143,8 @@ pub(super) struct Desk {
     pub(super) report: Mutex<Report>,
     pub(super) reaction: Mutex<Reaction>,
     pub(super) quit: AtomicBool,
-    /// Core time of this worker that was not billed to anybody, in nanoseconds.
-    pub(super) overhead_ns: AtomicU64,
+    /// Core time that this worker has billed to agents, in nanoseconds.
+    pub(super) billed_ns: AtomicU64,
 }
 
 impl Desk {
@@ -156,7 +156,7 @@ impl Desk {
             report: Mutex::new(Report::default()),
             reaction: Mutex::new(Reaction::default()),
             quit: AtomicBool::new(false),
-            overhead_ns: AtomicU64::new(0),
+            billed_ns: AtomicU64::new(0),
         }
     }
 }
@@ -184,7 +184,7 @@ pub(super) fn work(slot: usize, desk: &Desk, kernel: Option<&Kernel>) {
         billed_ns += runner.billed_ns;
         finished = plan.number;
         drop(plan);
-        desk.overhead_ns.store(clock::thread_cpu_ns().saturating_sub(billed_ns), Ordering::Relaxed);
+        desk.billed_ns.store(billed_ns, Ordering::Relaxed);
         desk.done.store(finished, Ordering::Release);
     }
 }
