@@ -51,7 +51,7 @@ const START: u64 = (1 << 32) - 3 * 65_536;
 /// Hardware refreshes the counter about every millisecond; a reader sees it up to that old.
 const REFRESH_US: u64 = 1_000;
 
-/// The model as a sensor. See the [module documentation](self).
+/// The model as a sensor.
 #[derive(Debug)]
 pub struct ModelSensor {
     config: ModelConfig,
