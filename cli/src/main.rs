@@ -86,7 +86,9 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("maxwell: {failure}");
+            // It may quote a file, and files may hold escape sequences.
+            let text: String = failure.to_string().chars().map(|c| if c.is_control() { '·' } else { c }).collect();
+            eprintln!("maxwell: {text}");
             ExitCode::from(failure.exit_code())
         }
     }

@@ -74,9 +74,15 @@ pub(crate) fn scenario(
         write_json(&mut file, &result.report).map_err(|source| Failure::Write { path: path.clone(), source })?;
     }
     if !quiet {
-        summary::print(scenario, &result);
+        say(&summary::text(scenario, &result));
     }
     Ok(if stop.load(Ordering::Relaxed) { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// Prints to stdout. A reader that has gone away (`| head`) is no failure of the run.
+pub(crate) fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn write_json(to: &mut impl Write, report: &RunReport) -> std::io::Result<()> {
@@ -89,10 +95,10 @@ fn write_json(to: &mut impl Write, report: &RunReport) -> std::io::Result<()> {
 pub(crate) fn replay(path: &Path, json: bool) -> Result<ExitCode, Failure> {
     let replayed = recording::replay(path)?;
     if json {
-        println!("{}", serde_json::json!({ "ticks": replayed.ticks, "state_hash": replayed.state_hash }));
+        say(&format!("{}\n", serde_json::json!({ "ticks": replayed.ticks, "state_hash": replayed.state_hash })));
     } else {
-        println!("{} ticks replayed, every decision as recorded", replayed.ticks);
-        println!("state hash {}", replayed.state_hash);
+        let (ticks, hash) = (replayed.ticks, replayed.state_hash);
+        say(&format!("{ticks} ticks replayed, every decision as recorded\nstate hash {hash}\n"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,7 @@
 //! The closing summary: what happened, for somebody who has never seen Maxwell.
 
+use std::fmt::Write;
+
 use maxwell_core::units::{Joule, Price};
 use maxwell_daemon::machine::RunResult;
 use maxwell_daemon::report::AgentReport;
@@ -8,23 +10,34 @@ use maxwell_daemon::scenario::Scenario;
 /// In a crowd agents are summed by principal.
 const FEW: usize = 12;
 
-pub(crate) fn print(scenario: &Scenario, result: &RunResult) {
+/// The summary, as text.
+pub(crate) fn text(scenario: &Scenario, result: &RunResult) -> String {
+    let mut out = String::new();
+    write(&mut out, scenario, result).expect("writing to a string");
+    out
+}
+
+fn write(out: &mut String, scenario: &Scenario, result: &RunResult) -> std::fmt::Result {
     let report = &result.report;
-    println!();
-    println!("── what happened in {:.0} seconds ──", report.seconds);
+    writeln!(out)?;
+    writeln!(out, "── what happened in {:.0} seconds ──", report.seconds)?;
     if report.agents.len() <= FEW {
-        report.agents.iter().for_each(|agent| println!("{}", story(agent)));
+        for agent in &report.agents {
+            writeln!(out, "{}", story(agent))?;
+        }
     } else {
-        crowd(&report.agents);
+        crowd(out, &report.agents)?;
     }
     let price = &report.price_mw;
-    println!(
+    writeln!(
+        out,
         "The price of a core began at {} (what its electricity costs), peaked at {} and ended at {}.",
         Price(price.par),
         Price(price.peak),
         Price(price.r#final)
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "The die began at {:.1}°C, peaked at {:.1}°C (Maxwell holds {}) and ended at {:.1}°C; sensor: {}, {}.",
         report.temp_c.start,
         report.temp_c.peak,
@@ -32,18 +45,20 @@ pub(crate) fn print(scenario: &Scenario, result: &RunResult) {
         report.temp_c.r#final,
         report.sensor.source,
         report.sensor.quality
-    );
+    )?;
     let money = &report.money;
-    println!(
+    writeln!(
+        out,
         "Money: {} minted = {} paid for energy, scarcity, rent and tax + {} in wallets and with sponsors + {} in escrow; error {} nJ.",
         Joule(money.minted_nj),
         Joule(money.burned_nj),
         Joule(money.balances_nj),
         Joule(money.escrow_nj),
         money.error_nj
-    );
+    )?;
     let energy = &report.energy;
-    println!(
+    writeln!(
+        out,
         "Energy ({}): {} on the meter = {} agents + {} idle and others + {} Maxwell; error {} nJ.",
         report.sensor.quality,
         Joule(energy.meter_nj),
@@ -51,9 +66,10 @@ pub(crate) fn print(scenario: &Scenario, result: &RunResult) {
         Joule(energy.idle_nj),
         Joule(energy.daemon_nj),
         energy.error_nj
-    );
+    )?;
     let lateness = &report.tick_lateness_us;
-    println!(
+    writeln!(
+        out,
         "{} ticks, late by p50 {} µs, p99 {} µs, at most {} µs; {} late by more than 1 ms. The market used {:.2} % of one core{}.",
         report.ticks,
         lateness.p50,
@@ -62,9 +78,9 @@ pub(crate) fn print(scenario: &Scenario, result: &RunResult) {
         report.late_ticks,
         result.market_share * 100.0,
         if result.realtime { "" } else { " (without real-time priority: not permitted here)" }
-    );
-    println!("Erased bytes were proved by {}.", result.method.name());
-    println!("state hash {}", report.state_hash);
+    )?;
+    writeln!(out, "Erased bytes were proved by {}.", result.method.name())?;
+    writeln!(out, "state hash {}", report.state_hash)
 }
 
 /// One agent's life in a sentence or two.
@@ -74,7 +90,7 @@ fn story(agent: &AgentReport) -> String {
         "dead" => format!("DIED ({})", agent.reason),
         "parked" => format!("is PARKED ({})", agent.reason),
         "dying" => format!("is dying ({})", agent.reason),
-        state => format!("LIVES ({state})"),
+        _ => "LIVES".to_owned(),
     };
     let work = match agent.work_verified {
         0 => "did no work that anybody paid for".to_owned(),
@@ -92,7 +108,7 @@ fn story(agent: &AgentReport) -> String {
     )
 }
 
-fn crowd(agents: &[AgentReport]) {
+fn crowd(out: &mut String, agents: &[AgentReport]) -> std::fmt::Result {
     let mut owners: Vec<&str> = agents.iter().map(|agent| agent.principal.as_str()).collect();
     owners.sort_unstable();
     owners.dedup();
@@ -102,7 +118,8 @@ fn crowd(agents: &[AgentReport]) {
         let sum = |value: fn(&AgentReport) -> u64| {
             Joule(mine.iter().fold(0u64, |sum, agent| sum.saturating_add(value(agent))))
         };
-        println!(
+        writeln!(
+            out,
             "{owner}: {} agents, {} alive, {} parked, {} dead; {:.2} s of core time for {}, {} tax, {} rent; earned {}; {} left.",
             mine.len(),
             count("running") + count("waiting") + count("dying"),
@@ -114,9 +131,10 @@ fn crowd(agents: &[AgentReport]) {
             sum(|agent| agent.rent_nj),
             sum(|agent| agent.earned_nj),
             sum(|agent| agent.balance_nj)
-        );
+        )?;
     }
     if owners.len() > FEW {
-        println!("… and {} more owners.", owners.len() - FEW);
+        writeln!(out, "… and {} more owners.", owners.len() - FEW)?;
     }
+    Ok(())
 }

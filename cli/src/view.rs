@@ -61,7 +61,7 @@ impl View {
     /// Shows notices until nobody sends any more.
     pub(crate) fn watch(mut self, notices: &Receiver<Notice>) {
         if !self.title.is_empty() {
-            println!("{}", self.title);
+            crate::run::say(&format!("{}\n", self.title));
         }
         for notice in notices {
             match notice {

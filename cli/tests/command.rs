@@ -142,6 +142,28 @@ fn the_report_has_every_name_of_the_contract() {
 }
 
 #[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let _alone = alone();
+    let file = scenario(LEECH);
+    let mut child = maxwell::command(&["run", &file.path().display().to_string(), "--seconds", "1"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let run = Run::from(child.wait_with_output().unwrap());
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn names_that_would_disturb_a_terminal_are_refused() {
+    let file = scenario(&LEECH.replace("name = \"leech\"", "name = \"a\\u001b[31m\""));
+    let run = Run::maxwell(&["run", &file.path().display().to_string()]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("control characters") && !run.stderr.contains('\u{1b}'), "{}", run.stderr);
+}
+
+#[test]
 fn quiet_prints_nothing() {
     let _alone = alone();
     let file = scenario(LEECH);

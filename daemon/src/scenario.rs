@@ -181,8 +181,7 @@ impl FromStr for Degrees {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
-    #[serde(default)]
-    title: String,
+    title: Option<Spanned<String>>,
     #[serde(default)]
     machine: RawMachine,
     #[serde(default)]
@@ -259,7 +258,7 @@ struct RawAgent {
     pacing: RawPacing,
     #[serde(default)]
     insolvency: OnInsolvency,
-    principal: Option<String>,
+    principal: Option<Spanned<String>>,
     power_class: Option<Spanned<f64>>,
 }
 
@@ -375,6 +374,7 @@ impl Scenario {
             let message = error.message().replace('\n', "; ");
             source.wrong(error.span().unwrap_or(0..0), message)
         })?;
+        let title = raw.title.map_or_else(|| Ok(String::new()), |title| printable(&source, title, "the title"))?;
         let policy = policy(&source, &raw.machine, raw.policy)?;
         let sponsors = raw.sponsor.into_iter().map(|raw| sponsor(&source, raw)).collect::<Result<_, _>>()?;
         let nobody = 0..0;
@@ -405,7 +405,7 @@ impl Scenario {
             .collect::<Result<_, _>>()?;
         let default = maxwell_hypervisor::wasm::WasmConfig::default();
         Ok(Self {
-            title: raw.title,
+            title,
             policy,
             utilisation: raw.machine.utilisation,
             max_memory: raw.machine.max_memory.map_or(default.max_memory, |q| q.0),
@@ -436,6 +436,15 @@ impl AgentGroup {
     fn has(&self, name: &str) -> bool {
         self.names().any(|mine| mine == name)
     }
+}
+
+/// A text that will be shown on a terminal.
+fn printable(source: &Source<'_>, text: Spanned<String>, what: &str) -> Result<String, ScenarioError> {
+    if text.get_ref().is_empty() || text.get_ref().chars().any(char::is_control) {
+        let message = format!("{what} must not be empty or hold control characters, because it is shown on terminals");
+        return Err(source.wrong(text.span(), message));
+    }
+    Ok(text.into_inner())
 }
 
 fn policy(source: &Source<'_>, machine: &RawMachine, raw: RawPolicy) -> Result<MarketPolicy, ScenarioError> {
@@ -572,10 +581,9 @@ fn sponsor(source: &Source<'_>, raw: RawSponsor) -> Result<Sponsor, ScenarioErro
 }
 
 fn agent(source: &Source<'_>, raw: RawAgent) -> Result<AgentGroup, ScenarioError> {
-    let name = raw.name.get_ref().clone();
-    if name.is_empty() || name.chars().any(char::is_control) {
-        return Err(source.wrong(raw.name.span(), "an agent's name must not be empty or hold control characters"));
-    }
+    let name = printable(source, raw.name, "an agent's name")?;
+    let principal =
+        raw.principal.map_or_else(|| Ok(name.clone()), |owner| printable(source, owner, "a principal's name"))?;
     let count = match &raw.count {
         None => 1,
         Some(count) if *count.get_ref() > 0 => *count.get_ref(),
@@ -601,7 +609,7 @@ fn agent(source: &Source<'_>, raw: RawAgent) -> Result<AgentGroup, ScenarioError
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 100 and 10,000")]
     let power_class = (power_class * 1000.0).round() as u16;
     Ok(AgentGroup {
-        principal: raw.principal.unwrap_or_else(|| name.clone()),
+        principal,
         name,
         count,
         module,

@@ -184,7 +184,7 @@ pub(super) enum StepEnd {
 }
 
 /// Bytes as one printable line: control characters, escape sequences among them, become `·`.
-fn printable(bytes: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LOG_LINE)]);
     text.trim_end().chars().map(|c| if c.is_control() { '·' } else { c }).collect()
 }

@@ -188,8 +188,8 @@ pub(super) fn program(config: &WasmConfig, linker: &Linker<Host>, bytes: &[u8]) 
     for import in module.imports() {
         if import.module() != "maxwell" || !abi::IMPORTS.contains(&import.name()) {
             return Err(WasmError::Import {
-                module: import.module().to_owned(),
-                name: import.name().to_owned(),
+                module: abi::printable(import.module().as_bytes()),
+                name: abi::printable(import.name().as_bytes()),
                 offered: abi::IMPORTS.join(", "),
             });
         }
@@ -260,10 +260,12 @@ fn declared_memory(bytes: &[u8]) -> Option<Bytes> {
     }
 }
 
-/// An error with its causes on one line, short enough to read.
+/// An error with its causes on one line, short enough to read. It may quote names from the module, so control characters
+/// do not pass.
 pub(super) fn one_line(error: &wasmtime::Error) -> String {
     let text = format!("{error:#}");
     let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text: String = text.chars().map(|c| if c.is_control() { '·' } else { c }).collect();
     match text.char_indices().nth(300) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use maxwell_core::agent::{LeaseKind, SlotId};
@@ -10,10 +11,14 @@ use maxwell_core::{AgentId, Joule, Micros, Price, Tick};
 use maxwell_hypervisor::wasm::{Wasm, WasmConfig};
 use maxwell_hypervisor::{Assignment, Cells, Quote, Report};
 
+/// Machines of parallel tests would starve each other of the cores that they bill.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 pub struct Machine {
     pub wasm: Wasm,
     pub tick: u64,
     pub report: Report,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Machine {
@@ -22,7 +27,8 @@ impl Machine {
     }
 
     pub fn with(config: WasmConfig) -> Self {
-        Self { wasm: Wasm::new(config).unwrap(), tick: 0, report: Report::default() }
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { wasm: Wasm::new(config).unwrap(), tick: 0, report: Report::default(), _alone: alone }
     }
 
     /// Makes an agent from WebAssembly text.
