@@ -89,10 +89,10 @@ pub struct Bounty {
 }
 
 impl Bounty {
-    /// An offer that can pay at most `budget`. Memory for the units it can pay is set aside now, up to a million.
+    /// An offer that can pay at most `budget`. Memory for the units it can pay is set aside now, up to 65,536.
     #[must_use]
     pub fn new(verifier: Verifier, reward: Joule, budget: Joule) -> Self {
-        let units = budget.0.checked_div(reward.0).unwrap_or(0).min(1 << 20);
+        let units = budget.0.checked_div(reward.0).unwrap_or(0).min(1 << 16);
         Self { verifier, reward, paid: HashMap::with_capacity(usize::try_from(units).unwrap_or(0)) }
     }
 

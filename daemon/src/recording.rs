@@ -189,9 +189,7 @@ pub fn replay(path: &Path) -> Result<Replayed, RecordingError> {
     let policy = block(&mut file).map_err(&damaged)?.ok_or_else(|| damaged("it has no policy".into()))?;
     let policy: MarketPolicy =
         postcard::from_bytes(&policy).map_err(|error| damaged(format!("its policy cannot be read ({error})")))?;
-    if policy.tick.0 == 0 || policy.counter.unit_den == 0 {
-        return Err(damaged("its policy has a tick or a counter unit of zero".into()));
-    }
+    policy.check().map_err(|error| damaged(error.to_string()))?;
     let mut market = Market::new(policy);
     let mut out = Outcome::default();
     let mut ticks = 0;

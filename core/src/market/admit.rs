@@ -9,6 +9,9 @@ use crate::landauer::{Carry, Rate};
 use crate::reason::Reason;
 use crate::units::{AgentId, Joule, Price};
 
+/// Sponsors of one market.
+const MOST_SPONSORS: u16 = 1_024;
+
 impl Market {
     pub(super) fn command(&mut self, command: &Command, out: &mut Outcome) {
         let (agent, done) = match *command {
@@ -34,7 +37,7 @@ impl Market {
     }
 
     fn sponsor(&mut self, bounty: Bounty, budget: Joule, out: &mut Outcome) -> Result<(), Refusal> {
-        let index = u16::try_from(self.bounties.len()).map_err(|_| Refusal::Full)?;
+        let index = u16::try_from(self.bounties.len()).ok().filter(|n| *n < MOST_SPONSORS).ok_or(Refusal::Full)?;
         self.accounts.open_sponsor(index);
         self.bounties.push(bounty);
         self.post(Account::Mint, Account::Sponsor(index), budget, Purpose::Mint, out).map_err(|_| Refusal::TooMuchMoney)

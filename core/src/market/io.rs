@@ -67,6 +67,63 @@ impl Default for MarketPolicy {
     }
 }
 
+/// Why a policy cannot be a market's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the policy's {field} is out of range: {range}")]
+pub struct PolicyError {
+    /// Which part.
+    pub field: &'static str,
+    /// What it must be.
+    pub range: &'static str,
+}
+
+impl MarketPolicy {
+    /// Whether every part is in the range that a market can work with. Policies made in code are; one that comes from a
+    /// file must be checked.
+    ///
+    /// # Errors
+    ///
+    /// The first part that is not.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        let thermal = &self.thermal;
+        let finite = |values: &[f64]| values.iter().all(|value| value.is_finite() && value.abs() <= 1e12);
+        let node = |node: &crate::thermal::FosterNode| {
+            (0.001..=1000.0).contains(&node.resistance) && (0.01..=10_000.0).contains(&node.tau)
+        };
+        let checks = [
+            ("tick", "1 ms to 1 s", (1_000..=1_000_000).contains(&self.tick.0)),
+            ("slots", "1 to 1024", (1..=1_024).contains(&thermal.slots)),
+            ("standby", "at most 4096 for each slot", self.standby <= 4_096),
+            ("par", "1 mW to 1 MW", (1..=1_000_000_000).contains(&thermal.par.0)),
+            (
+                "thermal nodes",
+                "0.001 to 1000 K/W, 10 ms to 10000 s",
+                node(&thermal.model.fast) && node(&thermal.model.slow),
+            ),
+            (
+                "temperatures and powers",
+                "finite",
+                finite(&[thermal.set.0, thermal.critical.0, thermal.model.ambient.0, thermal.idle.0, self.max_power.0]),
+            ),
+            ("max_stress", "0 to 20", (0.0..=20.0).contains(&thermal.max_stress)),
+            ("slew", "0.001 to 100", (0.001..=100.0).contains(&thermal.slew)),
+            ("grid_factor", "0 to 1000", (0.0..=1_000.0).contains(&self.grid_factor)),
+            ("inefficiency", "0 to 10^18", (0.0..=1e18).contains(&self.landauer.inefficiency)),
+            ("rent", "0 to 10^9 W/GB", (0.0..=1e9).contains(&self.landauer.rent_watts_per_gb)),
+            ("quality", "at most 1024 slots", self.quality.len() <= 1_024),
+            (
+                "energy counter",
+                "units of at most 10^12 nJ",
+                self.counter.unit_den > 0 && self.counter.unit_num <= 1_000_000_000_000,
+            ),
+        ];
+        match checks.into_iter().find(|(_, _, good)| !good) {
+            Some((field, range, _)) => Err(PolicyError { field, range }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// How a slot ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Stop {

@@ -29,7 +29,9 @@ mod solvency;
 
 use std::collections::{HashMap, VecDeque};
 
-pub use io::{CellAction, Claim, Command, Event, Grant, MarketPolicy, Outcome, Refusal, Stop, TickInput, Usage};
+pub use io::{
+    CellAction, Claim, Command, Event, Grant, MarketPolicy, Outcome, PolicyError, Refusal, Stop, TickInput, Usage,
+};
 
 use crate::accounts::{Account, Accounts, InsufficientFunds, MoneySupply, Posting, Purpose};
 use crate::agent::{Agent, Lease, LeaseKind, Life, SlotId};
@@ -57,7 +59,18 @@ pub enum TickError {
         /// The last one carried out.
         last: Tick,
     },
+    /// Time moved further than any sleep or suspension explains.
+    #[error("tick {given} is more than {most} ticks after tick {last}: the clock cannot be trusted", given = given.0, last = last.0, most = MOST_TICKS_LOST)]
+    TooFar {
+        /// The tick that was given.
+        given: Tick,
+        /// The last one carried out.
+        last: Tick,
+    },
 }
+
+/// The most ticks that may be lost at once: eleven days of 10 ms.
+pub const MOST_TICKS_LOST: u64 = 100_000_000;
 
 fn quality_of(policy: &MarketPolicy, slot: SlotId) -> u16 {
     policy.quality.get(usize::from(slot.0)).copied().unwrap_or(FULL_QUALITY).min(FULL_QUALITY)
@@ -154,7 +167,7 @@ impl Market {
     ///
     /// # Errors
     ///
-    /// [`TickError::NotAfter`] if the input's tick does not lie after the last one. Anything else that is wrong with an
+    /// [`TickError`] if the input's tick does not lie after the last one, or lies absurdly far after it. Anything else that is wrong with an
     /// input (a report about an unknown agent, a command that cannot be carried out) is refused by itself, with an
     /// [`Event::Refused`].
     ///
@@ -166,6 +179,9 @@ impl Market {
             return Err(TickError::NotAfter { given: input.tick, last: self.now });
         }
         let elapsed_ticks = input.tick.since(self.now);
+        if elapsed_ticks > MOST_TICKS_LOST {
+            return Err(TickError::TooFar { given: input.tick, last: self.now });
+        }
         self.previous = std::mem::replace(&mut self.now, input.tick);
         out.reset(input.tick);
 
@@ -207,7 +223,8 @@ impl Market {
     fn set_price(&mut self, input: &TickInput, elapsed_ticks: u64, power: Watts, out: &mut Outcome) {
         let dt = self.policy.tick.0 as f64 * 1e-6 * elapsed_ticks as f64;
         let busy = |us: u64| us as f64 / input.activity.elapsed_us.max(1) as f64;
-        let cores = busy(input.activity.agents_us + input.activity.daemon_us + input.activity.others_us);
+        let used = [input.activity.agents_us, input.activity.daemon_us, input.activity.others_us];
+        let cores = busy(used.into_iter().fold(0, u64::saturating_add));
         let temperature = input.reading.and_then(|reading| reading.temperature);
         self.control = self.controller.step(dt, temperature, power, cores, self.policy.grid_factor);
         self.tax_rate = self.policy.landauer.tax_rate(self.control.estimate);

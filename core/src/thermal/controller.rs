@@ -235,7 +235,7 @@ impl Controller {
         let slope = if error > -ERROR_BAND { slope } else { 0.0 };
 
         self.integral += dt * (kp / ti * error + SCARCITY_GAIN * self.excess);
-        let floor = if age_ms > STALE_MS { STALE_STRESS } else { 0.0 };
+        let floor = if age_ms > STALE_MS { STALE_STRESS.min(self.policy.max_stress) } else { 0.0 };
         let wanted = kp * error + kd * slope + self.integral;
         let step = self.policy.slew * dt;
         let stress = wanted.clamp(floor, self.policy.max_stress).clamp(self.stress - step, self.stress + step);
@@ -460,6 +460,13 @@ mod tests {
         assert!(bench.tick().tripped);
         bench.sensor_age_ms = 10;
         assert!(!bench.tick().tripped);
+    }
+
+    #[test]
+    fn a_stale_sensor_under_a_small_stress_limit_is_no_contradiction() {
+        let policy = ThermalPolicy { max_stress: 0.1, ..ThermalPolicy::default() };
+        let control = Controller::new(policy).step(0.01, None, Watts(10.0), 0.0, 1.0);
+        assert!(control.stress <= 0.1);
     }
 
     #[test]
