@@ -3,15 +3,14 @@
 //! Every error names the file, the line and the column, says what is wrong, and what to write instead. Nothing is
 //! guessed: unknown keys are errors, and so are values without a unit.
 
+mod file;
+
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use maxwell_core::agent::OnInsolvency;
 use maxwell_core::bounty::Verifier;
-use maxwell_core::clearing::PricingRule;
 use maxwell_core::landauer::LandauerPolicy;
 use maxwell_core::market::MarketPolicy;
 use maxwell_core::sensor::CounterSpec;
@@ -19,8 +18,9 @@ use maxwell_core::thermal::{FosterNode, PlantModel, ThermalPolicy};
 use maxwell_core::units::{Celsius, Watts};
 use maxwell_core::{Bytes, Joule, Micros, Price};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, Visitor};
 use toml::Spanned;
+
+use self::file::{Degrees, Quantity, Raw, RawAgent, RawMachine, RawNode, RawPolicy, RawSponsor};
 
 /// Why a scenario cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -130,187 +130,6 @@ pub struct Grant {
     pub agent: String,
     /// How much.
     pub amount: Joule,
-}
-
-/// A quantity written with its unit.
-#[derive(Clone, Copy, Debug)]
-struct Quantity<T>(T);
-
-impl<'de, T> Deserialize<'de> for Quantity<T>
-where
-    T: FromStr,
-    T::Err: fmt::Display,
-{
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text<T>(PhantomData<T>);
-        impl<T> Visitor<'_> for Text<T>
-        where
-            T: FromStr,
-            T::Err: fmt::Display,
-        {
-            type Value = Quantity<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number with its unit in quotes, such as \"4.5W\", \"300J\", \"10ms\" or \"64MiB\"")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                text.parse().map(Quantity).map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_str(Text(PhantomData))
-    }
-}
-
-/// A temperature, as people write it: `70C`.
-#[derive(Clone, Copy, Debug)]
-struct Degrees(f64);
-
-impl FromStr for Degrees {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = text.trim().strip_suffix("°C").or_else(|| text.trim().strip_suffix('C'));
-        match number.map(|number| number.trim().parse::<f64>()) {
-            Some(Ok(value)) if (-100.0..=200.0).contains(&value) => Ok(Self(value)),
-            _ => Err(format!("`{text}` is not a temperature between -100C and 200C: write, for instance, `70C`")),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    title: Option<Spanned<String>>,
-    #[serde(default)]
-    machine: RawMachine,
-    #[serde(default)]
-    policy: RawPolicy,
-    #[serde(default)]
-    sponsor: Vec<RawSponsor>,
-    #[serde(default)]
-    agent: Vec<RawAgent>,
-    #[serde(default)]
-    grant: Vec<RawGrant>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawMachine {
-    slots: Option<Spanned<u16>>,
-    quality: Option<Spanned<Vec<f64>>>,
-    par: Option<Spanned<Quantity<Price>>>,
-    idle: Option<Quantity<Price>>,
-    set: Option<Spanned<Quantity<Degrees>>>,
-    critical: Option<Quantity<Degrees>>,
-    ambient: Option<Quantity<Degrees>>,
-    fast: Option<Spanned<RawNode>>,
-    slow: Option<Spanned<RawNode>>,
-    #[serde(default)]
-    utilisation: Utilisation,
-    max_memory: Option<Quantity<Bytes>>,
-    max_module: Option<Quantity<Bytes>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawNode {
-    /// Kelvin per watt.
-    resistance: f64,
-    tau: Quantity<Micros>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawPolicy {
-    tick: Option<Spanned<Quantity<Micros>>>,
-    pricing: Option<PricingRule>,
-    grid_factor: Option<Spanned<f64>>,
-    inefficiency: Option<Spanned<f64>>,
-    rent_per_gb: Option<Quantity<Price>>,
-    resting_fee_ppm: Option<u32>,
-    grace: Option<Quantity<Micros>>,
-    standby: Option<u16>,
-    max_stress: Option<Spanned<f64>>,
-    slew: Option<Spanned<f64>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSponsor {
-    name: String,
-    verifier: Spanned<String>,
-    least: Option<u64>,
-    bits: Option<u8>,
-    reward: Spanned<Quantity<Joule>>,
-    budget: Quantity<Joule>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawAgent {
-    name: Spanned<String>,
-    count: Option<Spanned<u32>>,
-    module: Spanned<String>,
-    wallet: Quantity<Joule>,
-    order: RawOrder,
-    #[serde(default)]
-    pacing: RawPacing,
-    #[serde(default)]
-    insolvency: OnInsolvency,
-    principal: Option<Spanned<String>>,
-    power_class: Option<Spanned<f64>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawOrder {
-    limit: Quantity<Price>,
-    hold: Option<Quantity<Micros>>,
-}
-
-#[derive(Default)]
-struct RawPacing(Option<Micros>);
-
-impl<'de> Deserialize<'de> for RawPacing {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = RawPacing;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"fixed\", or { lifetime = \"60s\" }")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RawPacing, E> {
-                if text == "fixed" {
-                    Ok(RawPacing(None))
-                } else {
-                    Err(E::invalid_value(serde::de::Unexpected::Str(text), &self))
-                }
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<RawPacing, A::Error> {
-                let mut lifetime = None;
-                while let Some(key) = map.next_key::<String>()? {
-                    if key != "lifetime" {
-                        return Err(A::Error::unknown_field(&key, &["lifetime"]));
-                    }
-                    lifetime = Some(map.next_value::<Quantity<Micros>>()?.0);
-                }
-                lifetime.map(|lifetime| RawPacing(Some(lifetime))).ok_or_else(|| A::Error::missing_field("lifetime"))
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawGrant {
-    at: Quantity<Micros>,
-    agent: Spanned<String>,
-    amount: Quantity<Joule>,
 }
 
 /// The most agents in one scenario.
@@ -627,6 +446,7 @@ fn agent(source: &Source<'_>, raw: RawAgent) -> Result<AgentGroup, ScenarioError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use maxwell_core::clearing::PricingRule;
 
     const AGENT: &str = "[[agent]]\nname = \"a\"\nmodule = \"leech\"\nwallet = \"1J\"\norder = { limit = \"5W\" }\n";
 
