@@ -17,10 +17,7 @@ use maxwell::{Run, agent, scenario};
 /// The demo with small wallets, so that lives are short.
 fn demo(change: impl Fn(String) -> String) -> String {
     let demo = std::fs::read_to_string(maxwell::root().join("scenarios/demo.toml")).unwrap();
-    change(
-        demo.replace("wallet = \"300J\"", "wallet = \"60J\"")
-            .replace("[machine]\n", "[machine]\nutilisation = \"maxwell\"\n"),
-    )
+    change(demo.replace("wallet = \"300J\"", "wallet = \"60J\""))
 }
 
 /// Cuts a table out of a scenario.
