@@ -47,7 +47,9 @@ pub struct Wasm {
     linker: wasmtime::Linker<Host>,
     kernel: Option<Arc<Kernel>>,
     commons: Arc<Commons>,
-    cells: Vec<(Arc<Cell>, Program)>,
+    cells: Arc<Vec<Arc<Cell>>>,
+    /// What each agent was made from, for its revival.
+    programs: Vec<Program>,
     workers: Vec<Worker>,
     plan: Option<Arc<Plan>>,
     plans: u64,
@@ -83,7 +85,8 @@ impl Wasm {
             linker,
             kernel,
             commons: Arc::new(Commons::default()),
-            cells: Vec::new(),
+            cells: Arc::new(Vec::new()),
+            programs: Vec::new(),
             workers: Vec::new(),
             plan: None,
             plans: 0,
@@ -163,7 +166,9 @@ impl Wasm {
             last_words: None,
         };
         let cell = Cell { id, exchange, inbox, body: Mutex::new(body) };
-        self.cells.push((Arc::new(cell), program.clone()));
+        // Plans that are still running keep their own list.
+        Arc::make_mut(&mut self.cells).push(Arc::new(cell));
+        self.programs.push(program.clone());
         Ok(id)
     }
 
@@ -215,11 +220,14 @@ impl Wasm {
 impl Cells for Wasm {
     fn dispatch(&mut self, quote: Quote, ends: Instant, assignments: &[Assignment]) {
         self.plans += 1;
-        let mut plan = Plan::new(self.plans, quote, ends, self.workers.len());
+        let cells = Arc::clone(&self.cells);
+        let mut plan = Plan::new(self.plans, quote, ends, cells, self.workers.len(), assignments.len());
         for assignment in assignments {
-            let index = usize::try_from(assignment.grant.agent.0).unwrap_or(usize::MAX);
-            let Some((cell, _)) = self.cells.get(index) else { continue };
-            let seat = Seat { assignment: *assignment, cell: Arc::clone(cell) };
+            let cell = usize::try_from(assignment.grant.agent.0).unwrap_or(usize::MAX);
+            if cell >= self.cells.len() {
+                continue;
+            }
+            let seat = Seat { assignment: *assignment, cell };
             match assignment.grant.kind {
                 LeaseKind::Slot(SlotId(slot)) | LeaseKind::LastWords(SlotId(slot)) => {
                     if let Some(place) = plan.seats.get_mut(usize::from(slot)) {
@@ -263,7 +271,7 @@ impl Cells for Wasm {
         }
         if let Some(plan) = self.plan.take() {
             report.usages.extend(plan.close().iter().map(|seat| Usage {
-                agent: seat.cell.id,
+                agent: seat.assignment.grant.agent,
                 core: Micros::ZERO,
                 fuel: 0,
                 erased: Bytes::ZERO,
@@ -275,7 +283,7 @@ impl Cells for Wasm {
     }
 
     fn end(&mut self, agent: AgentId) {
-        if let Some((cell, _)) = usize::try_from(agent.0).ok().and_then(|index| self.cells.get(index))
+        if let Some(cell) = usize::try_from(agent.0).ok().and_then(|index| self.cells.get(index))
             && let Some(life) = worker::bury(cell, &mut lock(&cell.body))
             && let Some(morgue) = &self.morgue
         {
@@ -285,9 +293,8 @@ impl Cells for Wasm {
     }
 
     fn respawn(&mut self, agent: AgentId) {
-        let Some((cell, program)) = usize::try_from(agent.0).ok().and_then(|index| self.cells.get(index)) else {
-            return;
-        };
+        let index = usize::try_from(agent.0).unwrap_or(usize::MAX);
+        let (Some(cell), Some(program)) = (self.cells.get(index), self.programs.get(index)) else { return };
         let mut body = lock(&cell.body);
         drop(worker::bury(cell, &mut body));
         cell.inbox.reopen(body.last_words.take());

@@ -56,11 +56,11 @@ impl std::fmt::Debug for Body {
     }
 }
 
-/// A lease and the cell that holds it.
-#[derive(Debug, Clone)]
+/// A lease and where the cell that holds it is in the plan's list.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Seat {
     pub(super) assignment: Assignment,
-    pub(super) cell: Arc<Cell>,
+    pub(super) cell: usize,
 }
 
 /// What the workers do in one tick.
@@ -71,6 +71,8 @@ pub(super) struct Plan {
     pub(super) published: Instant,
     /// Slots stop at the first fuel yield after this.
     pub(super) stop_at: Instant,
+    /// All cells: one shared list, so that a plan of a hundred leases touches no reference counts that other cores hold.
+    cells: Arc<Vec<Arc<Cell>>>,
     pub(super) seats: Vec<Option<Seat>>,
     pub(super) standby: Vec<Seat>,
     next: AtomicUsize,
@@ -80,14 +82,22 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(number: u64, quote: Quote, stop_at: Instant, slots: usize) -> Self {
+    pub(super) fn new(
+        number: u64,
+        quote: Quote,
+        stop_at: Instant,
+        cells: Arc<Vec<Arc<Cell>>>,
+        slots: usize,
+        leases: usize,
+    ) -> Self {
         Self {
             number,
             quote,
             published: Instant::now(),
             stop_at,
+            cells,
             seats: vec![None; slots],
-            standby: Vec::new(),
+            standby: Vec::with_capacity(leases),
             next: AtomicUsize::new(0),
             revoked: AtomicBool::new(false),
             revoked_ns: AtomicU64::new(0),
@@ -247,10 +257,10 @@ impl Polled {
 impl Runner<'_> {
     fn run(&mut self, seat: &Seat, from_start: bool) {
         let began_ns = clock::thread_cpu_ns();
-        let cell = &*seat.cell;
+        let cell = &*self.plan.cells[seat.cell];
         let mut body = lock(&cell.body);
         let last_words = matches!(seat.assignment.grant.kind, LeaseKind::LastWords(_));
-        self.prepare(seat, &body, began_ns, last_words);
+        self.prepare(cell, seat, &body, began_ns, last_words);
         if from_start {
             self.sample(|reaction| &mut reaction.start_ns, self.plan.published.elapsed());
         }
@@ -268,8 +278,8 @@ impl Runner<'_> {
     }
 
     /// Puts the slot's facts where the agent's imports find them.
-    fn prepare(&self, seat: &Seat, body: &Body, began_ns: u64, last_words: bool) {
-        let exchange = &seat.cell.exchange;
+    fn prepare(&self, cell: &Cell, seat: &Seat, body: &Body, began_ns: u64, last_words: bool) {
+        let exchange = &cell.exchange;
         if last_words {
             exchange.condemned.store(true, Ordering::Relaxed);
         }
