@@ -73,7 +73,7 @@ fn give_the_scientist_no_sponsor_and_it_dies() {
         let text = without(&text, "[[sponsor]]", "[[agent]]");
         // Alone, so that it is not the miner's heat that starves it.
         let miner = text.rfind("[[agent]]").unwrap();
-        text[..miner].replace("wallet = \"60J\"", "wallet = \"20J\"")
+        text[..miner].replace("wallet = \"60J\"", "wallet = \"8J\"")
     });
     let run = Run::scenario(&scenario(&text), 14, &[]);
     let report = run.report();
