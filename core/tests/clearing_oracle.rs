@@ -8,28 +8,15 @@
     reason = "tests work with small numbers, and a failure to unwrap is a failure of the test"
 )]
 
+mod random;
+
 use std::collections::BTreeMap;
 
 use maxwell_core::Price;
 use maxwell_core::book::{Book, OrderKey, PrincipalIndex};
 use maxwell_core::clearing::{Clearing, PricingRule, Supply};
 use maxwell_core::ladder::Level;
-
-struct Random(u64);
-
-impl Random {
-    /// xorshift64*, below `n`.
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) % n
-    }
-
-    fn index(&mut self, n: usize) -> usize {
-        usize::try_from(self.below(n as u64)).unwrap()
-    }
-}
+use random::Random;
 
 /// The book as its documentation defines it, with plain vectors: levels are sorted, rings are lists, and nothing is fast.
 #[derive(Default)]

@@ -12,25 +12,17 @@
     reason = "tests work with small numbers, and a failure to unwrap is a failure of the test"
 )]
 
+mod random;
+
 use maxwell_core::Price;
 use maxwell_core::book::{Book, OrderKey, PrincipalIndex};
 use maxwell_core::clearing::{Clearing, PricingRule, Supply};
 use maxwell_core::ladder::Level;
+use random::Random;
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) % n
-    }
-
-    /// A ladder price between 1 W and 16 W.
-    fn value(&mut self) -> u64 {
-        Level::of(Price(1_000 + self.below(15_000))).unwrap().price().0
-    }
+/// A ladder price between 1 W and 16 W.
+fn draw_price(random: &mut Random) -> u64 {
+    Level::of(Price(1_000 + random.below(15_000))).unwrap().price().0
 }
 
 /// A market of one book, used again and again: bidder 0 against up to eight others.
@@ -82,9 +74,9 @@ fn search(rule: PricingRule, equal_slots: bool, deviations: usize) -> (usize, i1
         let mut quality: Vec<u16> =
             (0..slots).map(|_| if equal_slots { 1000 } else { 200 + random.below(801) as u16 }).collect();
         quality.sort_unstable_by(|a, b| b.cmp(a));
-        let others: Vec<u64> = (0..random.below(8)).map(|_| random.value()).collect();
-        let reserve = random.value() / 2;
-        let value = random.value();
+        let others: Vec<u64> = (0..random.below(8)).map(|_| draw_price(&mut random)).collect();
+        let reserve = draw_price(&mut random) / 2;
+        let value = draw_price(&mut random);
         let honest = auction.payoff(rule, value, value, &others, reserve, &quality);
         assert!(honest >= 0, "a truthful bidder never loses: {honest}");
         for _ in 0..10 {
@@ -93,7 +85,7 @@ fn search(rule: PricingRule, equal_slots: bool, deviations: usize) -> (usize, i1
                 let rival = Level::of(Price(others[random.below(others.len() as u64) as usize])).unwrap();
                 Level(rival.0.saturating_add_signed(random.below(3) as i16 - 1)).price().0
             } else {
-                random.value()
+                draw_price(&mut random)
             };
             let gain = auction.payoff(rule, value, lie, &others, reserve, &quality) - honest;
             if gain > 1000 {

@@ -437,6 +437,19 @@ fn time_only_moves_forward() {
 }
 
 #[test]
+fn the_highest_rent_on_the_largest_memory_is_a_debt_not_an_overflow() {
+    let mut world = World::new(maxwell_core::market::MarketPolicy {
+        landauer: LandauerPolicy { inefficiency: 1e18, rent_watts_per_gb: 1e9 },
+        resting_fee_ppm: u32::MAX,
+        ..policy(1)
+    });
+    let spec = maxwell_core::agent::AgentSpec { held: Bytes(u64::MAX), ..spec("vast", u64::MAX) };
+    let agent = world.spinner(spec, u64::MAX);
+    world.run(700);
+    assert!(!world.market.agent(agent).unwrap().is_alive());
+}
+
+#[test]
 fn no_tax_without_inefficiency() {
     let mut world = World::new(maxwell_core::market::MarketPolicy {
         landauer: LandauerPolicy { inefficiency: 0.0, rent_watts_per_gb: 0.0 },

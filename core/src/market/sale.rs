@@ -5,6 +5,7 @@ use crate::accounts::{Account, Purpose};
 use crate::agent::{Lease, LeaseKind, Life, Seat, SlotId};
 use crate::book::OrderKey;
 use crate::clearing::{Award, Supply};
+use crate::landauer::Rate;
 use crate::prefetch::prefetch_whole;
 use crate::units::{AgentId, Joule, Micros, Price};
 
@@ -45,6 +46,7 @@ impl Market {
             let agent = &mut self.agents[index as usize];
             if matches!(agent.life, Life::Running(_)) {
                 agent.standing = Price::ZERO;
+                agent.fee_rate = Rate::default();
                 self.book.cancel(OrderKey(index));
             }
         }

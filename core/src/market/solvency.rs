@@ -125,7 +125,7 @@ impl Market {
     fn set_alarm(&mut self, index: u32, wallet: Joule, quantum: Joule, grace: u64) {
         let agent = &self.agents[index as usize];
         // An upper bound on what a tick of waiting costs: never late, at worst early.
-        let drain = self.rent_rate.ceiling(agent.spec.held.0).0 + agent.fee_rate.ceiling(1).0;
+        let drain = self.rent_rate.ceiling(agent.spec.held.0).saturating_add(agent.fee_rate.ceiling(1)).0;
         let broke = match agent.broke_since {
             // The rent may run out before grace does.
             Some(since) => {
