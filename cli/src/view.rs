@@ -120,7 +120,12 @@ impl View {
             Event::Refused { agent: None, why } => format!("refused: {why}"),
             Event::Tripped => "the die is too hot or its sensor silent: everything freezes".to_owned(),
             Event::TripCleared => "the die has cooled: the market is open again".to_owned(),
-            Event::EnergyGap => "the energy counter was reset; some energy is unaccounted for".to_owned(),
+            Event::EnergyGap => "an energy counter was reset; some energy is unaccounted for".to_owned(),
+            Event::SensorsChanged => "the energy counters changed".to_owned(),
+            Event::PowerUnknown => {
+                "an energy counter stopped: power is a cautious guess until it moves again".to_owned()
+            }
+            Event::PowerKnown => "all energy counters move again".to_owned(),
         };
         self.tell(tick, &line);
     }

@@ -13,7 +13,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use maxwell_core::market::{Stop, Usage};
-use maxwell_core::sensor::{CounterReading, Reading, Temperature};
+use maxwell_core::sensor::{CounterReading, Quality, Source, Temperature};
 use maxwell_core::units::{Celsius, Tick};
 use maxwell_core::{Bytes, Micros};
 use world::{World, policy, spec};
@@ -73,10 +73,9 @@ fn a_tick_allocates_nothing() {
             });
         }
         input.tick = Tick(market.now().0 + 1);
-        input.reading = Some(Reading {
-            energy: CounterReading { raw: n * 3_000 },
-            temperature: Some(Temperature { celsius: Celsius(50.0), resolution: 1.0, age_ms: 1 }),
-        });
+        input.reading.clear();
+        input.reading.counters.push(CounterReading { raw: Some(n * 3_000), age_ms: 0 });
+        input.reading.temperature = Some(Temperature::fresh(Celsius(50.0), Source::Msr, Quality::Measured));
         let before = COUNT.with(Cell::get);
         market.tick(input, out).unwrap();
         if n > 20 {

@@ -21,7 +21,9 @@ use maxwell_core::clearing::PricingRule;
 use maxwell_core::market::{Claim, Command, Market, MarketPolicy, Outcome, Stop, TickInput, Usage};
 use maxwell_core::pacing::Pacing;
 use maxwell_core::reason::Trap;
-use maxwell_core::sensor::{Activity, CounterReading, Reading, Temperature};
+use maxwell_core::sensor::{
+    Activity, Counter, CounterReading, CounterSpec, Domain, Quality, Reading, Source, Temperature,
+};
 use maxwell_core::thermal::ThermalPolicy;
 use maxwell_core::units::{Celsius, Watts};
 use maxwell_core::{AgentId, Bytes, Joule, Micros, Price, PrincipalId, Tick};
@@ -136,6 +138,13 @@ fn usage(agent: AgentId, core: u64, stop: Stop) -> Usage {
     Usage { agent, core: Micros(core), fuel: core, erased: Bytes(0), held: Bytes(0), bid: None, stop }
 }
 
+/// The machine's one energy counter.
+fn counter() -> Vec<Counter> {
+    let (domain, spec) = (Domain::Package(0), CounterSpec::rapl(16));
+    let (source, quality) = (Source::Powercap, Quality::Measured);
+    vec![Counter { domain, source, quality, spec, max_power: Watts(10_000.0), refresh_ms: 1 }]
+}
+
 struct Run {
     market: Market,
     shadow: Accounts,
@@ -195,10 +204,12 @@ impl Run {
         }
         self.counter = (self.counter + 3_000 * (1 + skip)) & u64::from(u32::MAX);
         self.input.tick = self.market.now().after(1 + skip);
-        self.input.reading = (sensor > 0).then_some(Reading {
-            energy: CounterReading { raw: if sensor == 1 { 5 } else { self.counter } },
-            temperature: (sensor > 2).then_some(Temperature { celsius: Celsius(50.0), resolution: 1.0, age_ms: 10 }),
-        });
+        let raw = (sensor > 0).then_some(if sensor == 1 { 5 } else { self.counter });
+        self.input.counters = self.market.metered().next().is_none().then(counter);
+        self.input.reading = Reading {
+            counters: vec![CounterReading { raw, age_ms: 0 }],
+            temperature: (sensor > 2).then_some(Temperature::fresh(Celsius(50.0), Source::Msr, Quality::Measured)),
+        };
         let core: u64 = self.input.usages.iter().map(|u| u.core.0.min(30_000)).sum();
         let nonsense = sensor == 7;
         self.input.activity = Activity {

@@ -131,8 +131,6 @@ impl Machine {
             cores: thermal.slots,
             ..ModelConfig::default()
         });
-        let mut policy = scenario.policy.clone();
-        policy.counter = sensor.counter();
         let agents: u32 = scenario.agents.iter().map(|group| group.count).sum();
         let wasm = Wasm::new(WasmConfig {
             slots: thermal.slots,
@@ -143,7 +141,7 @@ impl Machine {
             ..WasmConfig::default()
         })?;
         let mut machine = Self {
-            market: Market::new(policy),
+            market: Market::new(scenario.policy.clone()),
             wasm,
             sensor,
             others: OtherLoad::default(),
@@ -320,7 +318,8 @@ impl Machine {
             self.input.commands.push(command);
             self.later.pop();
         }
-        self.input.reading = Some(self.sensor.read(&activity));
+        let changed = self.sensor.read(&activity, &mut self.input.reading);
+        self.input.counters = (changed || tick == Tick(1)).then(|| self.sensor.counters().to_vec());
         self.input.activity = activity;
         self.input.usages.append(&mut self.report.usages);
         self.input.claims.append(&mut self.report.claims);
@@ -451,7 +450,10 @@ impl Machine {
             ticks: ticks - self.lost_ticks,
             late_ticks: self.late_ticks,
             tick_lateness_us: Lateness { p50: quantile(0.5), p99: quantile(0.99), max: self.lateness.max() },
-            sensor: SensorReport { source: self.sensor.source().name(), quality: self.sensor.quality().name() },
+            sensor: SensorReport {
+                source: self.sensor.counters()[0].source.name(),
+                quality: self.sensor.counters()[0].quality.name(),
+            },
             price_mw: self.price,
             temp_c: self.temperature,
             agents: report::agents(&self.market, &self.names),

@@ -8,7 +8,9 @@
 //! Utilisation alone cannot fix watts: published models of this kind err by 4–9 % of maximum power inside the data they
 //! were fitted to, and 20 % or more on a machine they were not. Nothing here may be shown as measured.
 
-use maxwell_core::sensor::{Activity, CounterReading, CounterSpec, Quality, Reading, Sensor, Source, Temperature};
+use maxwell_core::sensor::{
+    Activity, Counter, CounterReading, CounterSpec, Domain, Quality, Reading, Sensor, Source, Temperature,
+};
 use maxwell_core::thermal::{Plant, PlantModel};
 use maxwell_core::units::{Celsius, Watts};
 
@@ -61,6 +63,7 @@ pub struct ModelSensor {
     power: f64,
     jitter: u64,
     shown: u64,
+    counter: [Counter; 1],
 }
 
 impl ModelSensor {
@@ -69,7 +72,16 @@ impl ModelSensor {
     pub fn new(config: ModelConfig) -> Self {
         let plant = Plant::settled(config.plant, config.idle);
         let power = config.idle.0;
-        Self { config, plant, energy: 0.0, power, jitter: 0x9E37_79B9_7F4A_7C15, shown: START }
+        let counter = Counter {
+            domain: Domain::Machine,
+            source: Source::Model,
+            quality: Quality::Modelled,
+            spec: CounterSpec::rapl(ESU),
+            // Ten times all cores at four times their power is a broken counter.
+            max_power: Watts(10.0 * (config.idle.0 + 4.0 * config.core.0 * f64::from(config.cores))),
+            refresh_ms: 1,
+        };
+        Self { config, plant, energy: 0.0, power, jitter: 0x9E37_79B9_7F4A_7C15, shown: START, counter: [counter] }
     }
 
     /// The true temperature of the model, which a sensor would not show.
@@ -105,16 +117,8 @@ impl ModelSensor {
 }
 
 impl Sensor for ModelSensor {
-    fn source(&self) -> Source {
-        Source::Model
-    }
-
-    fn quality(&self) -> Quality {
-        Quality::Modelled
-    }
-
-    fn counter(&self) -> CounterSpec {
-        CounterSpec::rapl(ESU)
+    fn counters(&self) -> &[Counter] {
+        &self.counter
     }
 
     #[allow(
@@ -122,7 +126,7 @@ impl Sensor for ModelSensor {
         clippy::cast_sign_loss,
         reason = "energy is positive and far below 2^63 counts"
     )]
-    fn read(&mut self, activity: &Activity) -> Reading {
+    fn read(&mut self, activity: &Activity, reading: &mut Reading) -> bool {
         let seconds = activity.elapsed_us as f64 * 1e-6;
         self.power = self.power_at(activity);
         self.energy += self.power * seconds;
@@ -138,14 +142,12 @@ impl Sensor for ModelSensor {
         self.shown = self.shown.max(START + counts);
 
         let step = self.config.resolution;
-        Reading {
-            energy: CounterReading { raw: self.shown & u64::from(u32::MAX) },
-            temperature: Some(Temperature {
-                celsius: Celsius((self.plant.temperature().0 / step).floor() * step),
-                resolution: step,
-                age_ms: 1,
-            }),
-        }
+        let shown = Celsius((self.plant.temperature().0 / step).floor() * step);
+        reading.clear();
+        reading.counters.push(CounterReading { raw: Some(self.shown & u64::from(u32::MAX)), age_ms: 0 });
+        reading.temperature =
+            Some(Temperature { resolution: step, ..Temperature::fresh(shown, Source::Model, Quality::Modelled) });
+        false
     }
 }
 
@@ -167,10 +169,13 @@ mod tests {
     #[test]
     fn energy_through_the_counter_is_the_power_over_time_across_wraps() {
         let mut sensor = sensor(2);
-        let mut meter = Meter::new(sensor.counter(), Watts(1_000.0));
-        meter.advance(sensor.read(&Activity::default()).energy, 0);
+        let mut meter = Meter::new(sensor.counters()[0]);
+        let mut reading = Reading::default();
+        sensor.read(&Activity::default(), &mut reading);
+        meter.advance(reading.counters[0], 0);
         for _ in 0..10_000 {
-            assert!(!meter.advance(sensor.read(&busy(2.0)).energy, 10_000).gap);
+            sensor.read(&busy(2.0), &mut reading);
+            assert!(!meter.advance(reading.counters[0], 10_000).gap);
         }
         // 19 W for 100 s crosses the wrap, which comes after 3 J.
         let joules = meter.total() as f64 * 1e-9;
@@ -196,8 +201,10 @@ mod tests {
     fn it_warms_towards_the_plants_equilibrium_in_whole_degrees() {
         let mut sensor = sensor(8);
         let mut last = Celsius(0.0);
+        let mut reading = Reading::default();
         for _ in 0..60_000 {
-            let temperature = sensor.read(&busy(8.0)).temperature.unwrap();
+            sensor.read(&busy(8.0), &mut reading);
+            let temperature = reading.temperature.unwrap();
             assert!((temperature.celsius.0 - temperature.celsius.0.round()).abs() < 1e-9);
             assert!(temperature.celsius.0 >= last.0);
             last = temperature.celsius;
@@ -208,6 +215,11 @@ mod tests {
 
     #[test]
     fn it_says_what_it_is() {
-        assert_eq!((sensor(1).source(), sensor(1).quality()), (Source::Model, Quality::Modelled));
+        let mut sensor = sensor(1);
+        let mut reading = Reading::default();
+        sensor.read(&busy(1.0), &mut reading);
+        let (counter, temperature) = (sensor.counters()[0], reading.temperature.unwrap());
+        assert_eq!((counter.source, counter.quality), (Source::Model, Quality::Modelled));
+        assert_eq!((temperature.source, temperature.quality), (Source::Model, Quality::Modelled));
     }
 }

@@ -87,7 +87,7 @@ impl Market {
             digest.wide(total);
         }
         let energy = self.attribution;
-        for total in [self.meter.total(), energy.attributed, energy.daemon, energy.idle] {
+        for total in [self.metering.total(), energy.attributed, energy.daemon, energy.idle] {
             digest.wide(total);
         }
         for (AgentId(id), agent) in self.agents() {

@@ -8,7 +8,7 @@ use crate::bounty::{ClaimFault, SponsorId, Verifier};
 use crate::clearing::PricingRule;
 use crate::landauer::LandauerPolicy;
 use crate::reason::{Reason, Trap};
-use crate::sensor::{Activity, CounterSpec, Reading};
+use crate::sensor::{Activity, Counter, Reading};
 use crate::thermal::{Control, ThermalPolicy};
 use crate::units::{AgentId, Bytes, Joule, Micros, Price, Tick, Watts};
 
@@ -40,10 +40,6 @@ pub struct MarketPolicy {
     pub bulk_bytes_per_us: u64,
     /// Quality of each slot in thousandths of a full core; missing entries are full.
     pub quality: Vec<u16>,
-    /// The energy counter.
-    pub counter: CounterSpec,
-    /// More power than the machine can draw: a counter that moves faster was reset.
-    pub max_power: Watts,
 }
 
 impl Default for MarketPolicy {
@@ -61,8 +57,6 @@ impl Default for MarketPolicy {
             standby: 4,
             bulk_bytes_per_us: 1_000,
             quality: Vec::new(),
-            counter: CounterSpec::rapl(16),
-            max_power: Watts(10_000.0),
         }
     }
 }
@@ -103,7 +97,7 @@ impl MarketPolicy {
             (
                 "temperatures and powers",
                 "finite",
-                finite(&[thermal.set.0, thermal.critical.0, thermal.model.ambient.0, thermal.idle.0, self.max_power.0]),
+                finite(&[thermal.set.0, thermal.critical.0, thermal.model.ambient.0, thermal.idle.0]),
             ),
             ("max_stress", "0 to 20", (0.0..=20.0).contains(&thermal.max_stress)),
             ("slew", "0.001 to 100", (0.001..=100.0).contains(&thermal.slew)),
@@ -111,11 +105,6 @@ impl MarketPolicy {
             ("inefficiency", "0 to 10^18", (0.0..=1e18).contains(&self.landauer.inefficiency)),
             ("rent", "0 to 10^9 W/GB", (0.0..=1e9).contains(&self.landauer.rent_watts_per_gb)),
             ("quality", "at most 1024 slots", self.quality.len() <= 1_024),
-            (
-                "energy counter",
-                "units of at most 10^12 nJ",
-                self.counter.unit_den > 0 && self.counter.unit_num <= 1_000_000_000_000,
-            ),
         ];
         match checks.into_iter().find(|(_, _, good)| !good) {
             Some((field, range, _)) => Err(PolicyError { field, range }),
@@ -219,8 +208,11 @@ pub enum Command {
 pub struct TickInput {
     /// The tick's number: greater than the last one; skipped numbers are ticks that were lost.
     pub tick: Tick,
-    /// The newest sensor reading; `None` if it could not be read.
-    pub reading: Option<Reading>,
+    /// The machine's energy counters from this tick on, where they have changed: with the first tick, and whenever a
+    /// counter is lost or a better one found.
+    pub counters: Option<Vec<Counter>>,
+    /// The newest reading of the sensors; empty where nothing could be read.
+    pub reading: Reading,
     /// How busy the machine was since the last tick.
     pub activity: Activity,
     /// Slots whose last lease has not ended yet: they cannot be sold.
@@ -237,7 +229,8 @@ impl TickInput {
     /// Empties it for the next tick, keeping its memory.
     pub fn reset(&mut self, tick: Tick) {
         self.tick = tick;
-        self.reading = None;
+        self.counters = None;
+        self.reading.clear();
         self.activity = Activity::default();
         self.busy.clear();
         self.usages.clear();
@@ -350,8 +343,14 @@ pub enum Event {
     Tripped,
     /// The die has cooled; the market is open again.
     TripCleared,
-    /// The energy counter was reset; some energy is unaccounted for.
+    /// An energy counter was reset; some energy is unaccounted for.
     EnergyGap,
+    /// The energy counters changed: one was lost, or a better one found.
+    SensorsChanged,
+    /// An energy counter stopped: until it moves again the die's power is a guess, and a cautious one.
+    PowerUnknown,
+    /// All energy counters move again.
+    PowerKnown,
 }
 
 /// Why a command or report was refused.

@@ -38,7 +38,7 @@ use crate::agent::{Agent, Lease, LeaseKind, Life, SlotId};
 use crate::book::{Book, OrderKey};
 use crate::bounty::Bounty;
 use crate::clearing::{Clearing, FULL_QUALITY};
-use crate::energy::{Attribution, Meter};
+use crate::energy::{Attribution, Metered, Metering};
 use crate::landauer::Rate;
 use crate::reason::Reason;
 use crate::thermal::{Control, Controller};
@@ -91,7 +91,8 @@ pub struct Market {
     controller: Controller,
     control: Control,
     tax_rate: Rate,
-    meter: Meter,
+    metering: Metering,
+    power_known: bool,
     attribution: Attribution,
     dying: VecDeque<u32>,
     /// All slots, best quality first.
@@ -136,7 +137,8 @@ impl Market {
             controller,
             control: Control { reserve: policy.thermal.par, ..Control::default() },
             tax_rate: policy.landauer.tax_rate(policy.thermal.model.ambient),
-            meter: Meter::new(policy.counter, policy.max_power),
+            metering: Metering::default(),
+            power_known: true,
             attribution: Attribution::default(),
             dying: VecDeque::new(),
             free: Vec::with_capacity(slots),
@@ -198,13 +200,19 @@ impl Market {
         Ok(())
     }
 
-    fn read_energy(&mut self, input: &TickInput, out: &mut Outcome) -> Watts {
-        let Some(reading) = input.reading else { return out.power };
-        let delta = self.meter.advance(reading.energy, input.activity.elapsed_us);
-        if delta.gap {
+    /// Reads the meters and splits what they show. Returns the power that heats the die, if it is known.
+    fn read_energy(&mut self, input: &TickInput, out: &mut Outcome) -> Option<Watts> {
+        if let Some(counters) = &input.counters {
+            if self.metering != Metering::default() {
+                out.events.push(Event::SensorsChanged);
+            }
+            self.metering.choose(counters);
+        }
+        let tick = self.metering.advance(&input.reading.counters, input.activity.elapsed_us);
+        if tick.gap {
             out.events.push(Event::EnergyGap);
         }
-        let mut split = Attribution::split(delta.energy, self.policy.thermal.idle, &input.activity);
+        let mut split = Attribution::split(&tick, self.policy.thermal.idle, &input.activity);
         for usage in &input.usages {
             if let Some(agent) = self.agents.get_mut(crate::agent::index(usage.agent).unwrap_or(usize::MAX)) {
                 let weighted = u128::from(usage.core.0) * u128::from(agent.spec.power_class) / 1_000;
@@ -213,27 +221,30 @@ impl Market {
             }
         }
         self.attribution.finish(split);
-        if input.activity.elapsed_us == 0 {
-            return out.power;
+        if self.power_known == tick.stale {
+            self.power_known = !tick.stale;
+            out.events.push(if tick.stale { Event::PowerUnknown } else { Event::PowerKnown });
+        }
+        if tick.stale || input.activity.elapsed_us == 0 {
+            return None;
         }
         // nJ / µs = mW.
-        Watts(delta.energy.0 as f64 / input.activity.elapsed_us as f64 / 1_000.0)
+        Some(Watts(tick.die.0 as f64 / input.activity.elapsed_us as f64 / 1_000.0))
     }
 
-    fn set_price(&mut self, input: &TickInput, elapsed_ticks: u64, power: Watts, out: &mut Outcome) {
+    fn set_price(&mut self, input: &TickInput, elapsed_ticks: u64, power: Option<Watts>, out: &mut Outcome) {
         let dt = self.policy.tick.0 as f64 * 1e-6 * elapsed_ticks as f64;
         let busy = |us: u64| us as f64 / input.activity.elapsed_us.max(1) as f64;
         let used = [input.activity.agents_us, input.activity.daemon_us, input.activity.others_us];
         let cores = busy(used.into_iter().fold(0, u64::saturating_add));
-        let temperature = input.reading.and_then(|reading| reading.temperature);
-        self.control = self.controller.step(dt, temperature, power, cores, self.policy.grid_factor);
+        self.control = self.controller.step(dt, input.reading.temperature, power, cores, self.policy.grid_factor);
         self.tax_rate = self.policy.landauer.tax_rate(self.control.estimate);
         if self.control.tripped != self.tripped {
             self.tripped = self.control.tripped;
             out.events.push(if self.tripped { Event::Tripped } else { Event::TripCleared });
         }
         out.control = self.control;
-        out.power = power;
+        out.power = self.control.power;
     }
 
     /// Moves money and records it.
@@ -266,7 +277,7 @@ impl Market {
         if self.now.0.is_multiple_of(AUDIT_EVERY) {
             assert_eq!(self.accounts.supply(), self.accounts.audit(), "accounts and totals differ at {}", self.now.0);
         }
-        assert_eq!(self.attribution.error(&self.meter), 0, "energy was not conserved at tick {}", self.now.0);
+        assert_eq!(self.attribution.error(&self.metering), 0, "energy was not conserved at tick {}", self.now.0);
     }
 
     /// The worst core time of one slot: its length, and one pass of a bulk instruction over the agent's memory.
@@ -379,7 +390,12 @@ impl Market {
     /// All energy the meter has shown, in nanojoules.
     #[must_use]
     pub fn energy_total(&self) -> u128 {
-        self.meter.total()
+        self.metering.total()
+    }
+
+    /// What each domain showed through each source, counters that are not read any more included.
+    pub fn metered(&self) -> impl Iterator<Item = Metered> {
+        self.metering.metered()
     }
 
     /// Who used it.

@@ -80,6 +80,8 @@ pub struct Control {
     pub estimate: Celsius,
     /// The power that keeps the die at its limit.
     pub budget: Watts,
+    /// The power that heats the die: as metered, or a cautious guess where the meter is silent.
+    pub power: Watts,
 }
 
 /// How far above the set point the hard loop lets the die go: the room in which the price acts alone.
@@ -163,9 +165,18 @@ impl Controller {
 
     /// One tick: `dt` seconds passed, drawing `power` on average while `busy` cores worked. `grid` multiplies par.
     ///
-    /// `sensor` is the newest reading, whatever its age; `None` counts as silent.
-    pub fn step(&mut self, dt: f64, sensor: Option<Temperature>, power: Watts, busy: f64, grid: f64) -> Control {
+    /// `sensor` is the newest reading, whatever its age; `None` counts as silent. Where `power` is unknown, it is taken to be
+    /// what that many busy cores have drawn before.
+    pub fn step(
+        &mut self,
+        dt: f64,
+        sensor: Option<Temperature>,
+        power: Option<Watts>,
+        busy: f64,
+        grid: f64,
+    ) -> Control {
         let dt = if dt.is_finite() { dt.clamp(DT_RANGE.0, DT_RANGE.1) } else { DT_RANGE.0 };
+        let power = power.unwrap_or(Watts(self.policy.idle.0 + self.core_power * busy));
         let age_ms = sensor.map_or(u32::MAX, |t| t.age_ms);
         self.observe(dt, sensor, power);
         self.learn_core_power(dt, power, busy);
@@ -183,6 +194,7 @@ impl Controller {
             tripped: self.tripped,
             estimate: Celsius(estimate),
             budget,
+            power,
         }
     }
 
@@ -288,6 +300,7 @@ impl Controller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sensor::{Quality, Source};
 
     /// A machine whose agents bid fixed limits; returns (time, temperature, stress) at every tick.
     struct Bench {
@@ -322,12 +335,10 @@ mod tests {
         }
 
         fn tick(&mut self) -> Control {
-            let sensor = Temperature {
-                celsius: Celsius(self.plant.temperature().0.floor()),
-                resolution: 1.0,
-                age_ms: self.sensor_age_ms,
-            };
-            let control = self.controller.step(0.01, Some(sensor), Watts(self.power), self.busy, 1.0);
+            let shown = Celsius(self.plant.temperature().0.floor());
+            let fresh = Temperature::fresh(shown, Source::Model, Quality::Modelled);
+            let sensor = Temperature { age_ms: self.sensor_age_ms, ..fresh };
+            let control = self.controller.step(0.01, Some(sensor), Some(Watts(self.power)), self.busy, 1.0);
             let demand = self.limits.iter().filter(|limit| **limit >= control.reserve.0).count();
             let lit = demand.min(usize::from(control.slots));
             self.controller.observe_demand(demand, control.slots);
@@ -465,15 +476,15 @@ mod tests {
     #[test]
     fn a_stale_sensor_under_a_small_stress_limit_is_no_contradiction() {
         let policy = ThermalPolicy { max_stress: 0.1, ..ThermalPolicy::default() };
-        let control = Controller::new(policy).step(0.01, None, Watts(10.0), 0.0, 1.0);
+        let control = Controller::new(policy).step(0.01, None, Some(Watts(10.0)), 0.0, 1.0);
         assert!(control.stress <= 0.1);
     }
 
     #[test]
     fn nonsense_inputs_do_not_poison_the_state() {
         let mut bench = Bench::new(&SPREAD);
-        let nonsense = Temperature { celsius: Celsius(f64::NAN), resolution: 1.0, age_ms: 0 };
-        let control = bench.controller.step(f64::NAN, Some(nonsense), Watts(50.0), 2.0, f64::NAN);
+        let nonsense = Temperature::fresh(Celsius(f64::NAN), Source::Model, Quality::Modelled);
+        let control = bench.controller.step(f64::NAN, Some(nonsense), Some(Watts(50.0)), 2.0, f64::NAN);
         assert!(control.stress.is_finite() && control.estimate.0.is_finite());
         bench.run(50);
         assert!(bench.control.estimate.0.is_finite());

@@ -7,7 +7,9 @@ use maxwell_core::market::{
     CellAction, Claim, Command, Event, Grant, Market, MarketPolicy, Outcome, Stop, TickInput, Usage,
 };
 use maxwell_core::pacing::Pacing;
-use maxwell_core::sensor::{Activity, CounterReading, Reading, Temperature};
+use maxwell_core::sensor::{
+    Activity, Counter, CounterReading, CounterSpec, Domain, Quality, Reading, Source, Temperature,
+};
 use maxwell_core::thermal::{Plant, ThermalPolicy};
 use maxwell_core::{AgentId, Bytes, Celsius, Joule, Micros, Price, PrincipalId, Tick, Watts};
 
@@ -73,6 +75,13 @@ pub fn spec(principal: &str, limit: u64) -> AgentSpec {
     }
 }
 
+/// The machine's one energy counter.
+pub fn counter() -> Vec<Counter> {
+    let (domain, spec) = (Domain::Package(0), CounterSpec::rapl(16));
+    let (source, quality) = (Source::Powercap, Quality::Measured);
+    vec![Counter { domain, source, quality, spec, max_power: Watts(10_000.0), refresh_ms: 1 }]
+}
+
 /// Joules as counts of a 2⁻¹⁶ J counter.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
 fn counts(joules: f64) -> u128 {
@@ -120,10 +129,12 @@ impl World {
         self.counts += counts(self.power * 0.01);
         let celsius = if self.heat { Celsius(self.plant.temperature().0.floor()) } else { Celsius(40.0) };
         self.input.tick = self.market.now().after(1);
-        self.input.reading = Some(Reading {
-            energy: CounterReading { raw: u64::try_from(self.counts & u128::from(u32::MAX)).unwrap() },
-            temperature: Some(Temperature { celsius, resolution: 1.0, age_ms: 10 }),
-        });
+        self.input.counters = (self.input.tick == Tick(1)).then(counter);
+        let raw = u64::try_from(self.counts & u128::from(u32::MAX)).unwrap();
+        self.input.reading = Reading {
+            counters: vec![CounterReading { raw: Some(raw), age_ms: 0 }],
+            temperature: Some(Temperature::fresh(celsius, Source::Msr, Quality::Measured)),
+        };
         let agents_us: u64 = self.input.usages.iter().map(|u| u.core.0).sum();
         self.input.activity = Activity {
             elapsed_us: policy.tick.0,

@@ -13,7 +13,6 @@ use maxwell_core::agent::OnInsolvency;
 use maxwell_core::bounty::Verifier;
 use maxwell_core::landauer::LandauerPolicy;
 use maxwell_core::market::MarketPolicy;
-use maxwell_core::sensor::CounterSpec;
 use maxwell_core::thermal::{FosterNode, PlantModel, ThermalPolicy};
 use maxwell_core::units::{Celsius, Watts};
 use maxwell_core::{Bytes, Joule, Micros, Price};
@@ -291,9 +290,6 @@ fn policy(source: &Source<'_>, machine: &RawMachine, raw: RawPolicy) -> Result<M
         grace: raw.grace.map_or(default.grace, |q| q.0),
         last_words: tick.min(default.last_words),
         standby: raw.standby.unwrap_or(default.standby),
-        // Ten times the whole machine's power is a broken counter.
-        max_power: Watts(10.0 * (thermal.idle.0 + 4.0 * Watts::from(thermal.par).0 * f64::from(thermal.slots))),
-        counter: CounterSpec::rapl(16),
         quality: quality(source, machine.quality.as_ref(), thermal.slots)?,
         ..default
     })
