@@ -1,6 +1,7 @@
 //! `maxwell`: sells compute to agents by energy auction.
 
 mod demo;
+mod lab;
 mod outcome;
 mod run;
 mod summary;
@@ -61,6 +62,33 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Experiments in virtual time.
+    #[command(subcommand)]
+    Lab(Lab),
+}
+
+/// Experiments in virtual time.
+#[derive(Subcommand)]
+enum Lab {
+    /// Maxwell's thermal control beside Linux's `power_allocator`, on the same plants.
+    ///
+    /// Every case runs three times in virtual time: under Maxwell's market, under the kernel's governor as it is usually
+    /// polled (100 ms), and under the same governor polled every 10 ms. Plants differ up to threefold from what the governors were
+    /// told; the thermometer shows whole degrees. The trials are deterministic: the same build gives the same figures.
+    Thermal {
+        /// Run only the cases whose name contains this; can be given more than once.
+        #[arg(long = "case", value_name = "NAME")]
+        cases: Vec<String>,
+        /// List the cases and run nothing.
+        #[arg(long)]
+        list: bool,
+        /// Write thermal.md, thermal.json and a picture of every case to this directory.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What a run shows and writes.
@@ -82,6 +110,7 @@ fn main() -> ExitCode {
         Command::Demo { seconds, output } => demo::demo(seconds, &output),
         Command::Run { scenario, seconds, record, output } => run::file(&scenario, seconds, record.as_deref(), &output),
         Command::Replay { recording, json } => run::replay(&recording, json),
+        Command::Lab(Lab::Thermal { cases, list, out, json }) => lab::thermal(&cases, list, out.as_deref(), json),
     };
     match outcome {
         Ok(code) => code,

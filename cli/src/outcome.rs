@@ -15,8 +15,13 @@ pub(crate) enum Failure {
     Machine(MachineError),
     Scenario(ScenarioError),
     Recording(RecordingError),
-    Write { path: PathBuf, source: std::io::Error },
+    Write {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     Signals(std::io::Error),
+    /// What was asked for does not exist; the text says what does.
+    Usage(String),
 }
 
 impl Failure {
@@ -24,6 +29,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Scenario(_)
+            | Self::Usage(_)
             | Self::Machine(MachineError::Scenario(_))
             | Self::Recording(RecordingError::Read { .. } | RecordingError::Damaged { .. }) => 2,
             Self::Machine(_) | Self::Recording(_) | Self::Write { .. } | Self::Signals(_) => 1,
@@ -39,6 +45,7 @@ impl std::fmt::Display for Failure {
             Self::Recording(error) => error.fmt(f),
             Self::Write { path, source } => write!(f, "{} could not be written: {source}", path.display()),
             Self::Signals(error) => write!(f, "Ctrl-C cannot be handled: {error}"),
+            Self::Usage(text) => f.write_str(text),
         }
     }
 }

@@ -1,7 +1,12 @@
 //! Joules are conserved: over ten million ticks with wraps, resets, suspensions, lost ticks, unreadable counters and
 //! counters that come and go, `attributed + daemon + idle = meter`, and the meter is what the hardware counted.
 
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts are positive and far below the types' limits"
+)]
 
 mod random;
 

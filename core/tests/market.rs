@@ -367,10 +367,12 @@ fn a_silent_sensor_freezes_everything_until_it_speaks() {
     world.spinner(spec("a", 9_000), 100 * J);
     world.run(10);
     assert_eq!(world.out.sold, 1);
-    let mut input = TickInput { tick: Tick(11), ..TickInput::default() };
-    std::mem::swap(&mut input.usages, &mut world.input.usages);
-    world.market.tick(&input, &mut world.out).unwrap();
-    assert!(world.out.grants.is_empty() && world.out.events.contains(&Event::Tripped));
+    world.blind = true;
+    world.run(98);
+    assert_eq!((world.happened(|e| *e == Event::Tripped), world.out.sold), (None, 1), "a second of caution");
+    world.run(4);
+    assert!(world.happened(|e| *e == Event::Tripped).is_some() && world.out.grants.is_empty());
+    world.blind = false;
     world.run(2);
     assert_eq!(world.out.sold, 1);
 }

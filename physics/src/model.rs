@@ -90,6 +90,11 @@ impl ModelSensor {
         self.plant.temperature()
     }
 
+    /// The machine warms differently from now on (its fan failed, say); its temperature stays.
+    pub fn replace_plant(&mut self, model: PlantModel) {
+        self.plant.model = model;
+    }
+
     /// The power at an activity.
     fn power_at(&self, activity: &Activity) -> f64 {
         if activity.elapsed_us == 0 {

@@ -217,6 +217,14 @@ impl Book {
         self.occupancy.highest_at_or_below(Level(u16::MAX))
     }
 
+    /// The highest price at which an order stands that does not meet `reserve`. O(1).
+    #[must_use]
+    pub fn best_below(&self, reserve: Price) -> Option<Price> {
+        let floor = Level::at_least(reserve).map_or(u16::MAX, |level| level.0);
+        let level = self.occupancy.highest_at_or_below(Level(floor.checked_sub(1)?))?;
+        Some(level.price())
+    }
+
     /// Moves an order to the level of `price`; a price of zero withdraws it. O(1). Setting the level it already stands
     /// on keeps its turn.
     #[inline]

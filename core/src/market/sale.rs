@@ -35,7 +35,7 @@ impl Market {
         }
         let demand = self.clearing.winners.len() + self.clearing.standby.len();
         let supplied = self.control.slots.saturating_sub(u16::try_from(busy).expect("slots are counted in u16"));
-        self.controller.observe_demand(demand, supplied);
+        self.controller.observe_demand(demand, supplied, self.book.best_below(self.control.reserve));
     }
 
     /// Whoever still holds the lease of an earlier tick (its slot overruns) cannot buy another: its order leaves the book

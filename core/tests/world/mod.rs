@@ -52,6 +52,8 @@ pub struct World {
     power: f64,
     pub core_power: f64,
     pub heat: bool,
+    /// The thermometer gives nothing.
+    pub blind: bool,
 }
 
 pub fn policy(slots: u16) -> MarketPolicy {
@@ -104,6 +106,7 @@ impl World {
             power,
             core_power: 4.0,
             heat: false,
+            blind: false,
         }
     }
 
@@ -133,7 +136,7 @@ impl World {
         let raw = u64::try_from(self.counts & u128::from(u32::MAX)).unwrap();
         self.input.reading = Reading {
             counters: vec![CounterReading { raw: Some(raw), age_ms: 0 }],
-            temperature: Some(Temperature::fresh(celsius, Source::Msr, Quality::Measured)),
+            temperature: (!self.blind).then_some(Temperature::fresh(celsius, Source::Msr, Quality::Measured)),
         };
         let agents_us: u64 = self.input.usages.iter().map(|u| u.core.0).sum();
         self.input.activity = Activity {

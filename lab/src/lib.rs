@@ -1,0 +1,7 @@
+//! Experiments in virtual time, on the same market that runs machines.
+//!
+//! * [`thermal`] puts Maxwell's thermal control and Linux's `power_allocator` on the same modelled plants.
+//!
+//! Everything here is deterministic: the same case gives the same trace, bit for bit.
+
+pub mod thermal;
