@@ -101,6 +101,7 @@ impl MarketPolicy {
             ),
             ("max_stress", "0 to 20", (0.0..=20.0).contains(&thermal.max_stress)),
             ("slew", "0.001 to 100", (0.001..=100.0).contains(&thermal.slew)),
+            ("delay", "0 to 10 s", (0.0..=10.0).contains(&thermal.delay)),
             ("grid_factor", "0 to 1000", (0.0..=1_000.0).contains(&self.grid_factor)),
             ("inefficiency", "0 to 10^18", (0.0..=1e18).contains(&self.landauer.inefficiency)),
             ("rent", "0 to 10^9 W/GB", (0.0..=1e9).contains(&self.landauer.rent_watts_per_gb)),

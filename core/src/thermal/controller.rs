@@ -59,6 +59,8 @@ pub struct ThermalPolicy {
     pub max_stress: f64,
     /// The largest change of stress in a second.
     pub slew: f64,
+    /// Delay of thermometer, tick and actuator together, in seconds.
+    pub delay: f64,
 }
 
 impl Default for ThermalPolicy {
@@ -72,6 +74,7 @@ impl Default for ThermalPolicy {
             slots: 1,
             max_stress: 7.0,
             slew: 1.5,
+            delay: 0.025,
         }
     }
 }
@@ -104,8 +107,6 @@ const DOUBT_STRESS: f64 = std::f64::consts::LN_2;
 /// Closed-loop time constants asked of the soft and of the hard loop, in seconds.
 const SOFT_LOOP: f64 = 2.0;
 const HARD_LOOP: f64 = 0.15;
-/// Delay of thermometer, tick and actuator, in seconds.
-const DELAY: f64 = 0.025;
 /// How fast excess demand moves the stress: e-folds of price in a second if every slot is refused, or unsold.
 const SCARCITY_GAIN: f64 = 1.2;
 /// Excess demand is averaged over this time, in seconds: dithered supply makes bursts, far below the plant's time scale.
@@ -287,9 +288,10 @@ impl Controller {
         let fast = self.identifier.model().fast;
         let full_power = Watts::from(self.policy.par).0 * f64::from(self.policy.slots.max(1));
         let process_gain = fast.resistance * full_power;
-        let kp = fast.tau / (process_gain * (SOFT_LOOP + DELAY));
-        let ti = fast.tau.min(4.0 * (SOFT_LOOP + DELAY));
-        let kd = kp * DELAY * 4.0;
+        let delay = self.policy.delay;
+        let kp = fast.tau / (process_gain * (SOFT_LOOP + delay));
+        let ti = fast.tau.min(4.0 * (SOFT_LOOP + delay));
+        let kd = kp * delay * 4.0;
 
         let error = (estimate - self.policy.set.0).clamp(-ERROR_BAND, ERROR_BAND);
         // Far from the set point a slope is just the machine warming up.
@@ -310,7 +312,7 @@ impl Controller {
     /// The power that brings the die to its set point, by PI in automatic-reset form.
     fn budget(&mut self, dt: f64, estimate: f64, power: Watts, trust: Trust) -> Watts {
         let fast = self.identifier.model().fast;
-        let closed = HARD_LOOP + DELAY;
+        let closed = HARD_LOOP + self.policy.delay;
         let kp = fast.tau / (fast.resistance * closed);
         let ti = fast.tau.min(4.0 * closed);
         self.recent_power += (power.0 - self.recent_power) * (dt / ti).min(1.0);

@@ -368,6 +368,7 @@ fn thermal(source: &Source<'_>, machine: &RawMachine, policy: &RawPolicy) -> Res
         slots,
         max_stress: number(&policy.max_stress, default.max_stress, 0.0..=20.0, "max_stress")?,
         slew: number(&policy.slew, default.slew, 0.001..=100.0, "slew")?,
+        delay: default.delay,
     })
 }
 
