@@ -4,8 +4,10 @@
 //! * [`machine`] is the real-time loop: every 10 ms it reads the sensor, collects usage, lets the market decide and
 //!   dispatches the decision.
 //! * [`recording`] keeps the stream of facts, and replays it against the market.
+//! * [`doctor`] looks at what the machine offers.
 //! * [`report`] is the machine-readable result, [`notice`] what watchers are told while it runs.
 
+pub mod doctor;
 pub mod machine;
 pub mod notice;
 mod realtime;

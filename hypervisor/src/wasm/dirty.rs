@@ -27,6 +27,15 @@ pub enum Method {
 }
 
 impl Method {
+    /// Whether the kernel can prove what is overwritten.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot: it is older than 6.7, or forbids userfaultfd. Checksums are used then.
+    pub fn available() -> std::io::Result<()> {
+        Kernel::open().map(drop)
+    }
+
     /// What it is called where people read it.
     #[must_use]
     pub const fn name(self) -> &'static str {
