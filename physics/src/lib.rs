@@ -2,9 +2,11 @@
 //!
 //! * [`ModelSensor`] models power and heat from utilisation, for machines that show no sensor (virtual machines, mostly).
 //!   It speaks through the same wrapping 32-bit counter as hardware, and everything it says is labelled modelled.
+//! * [`power`] is the model of power.
 //! * [`OtherLoad`] is how busy the rest of the machine is: the model is driven by real utilisation, not only Maxwell's.
 
 mod model;
+pub mod power;
 mod utilisation;
 
 pub use model::{ModelConfig, ModelSensor};
