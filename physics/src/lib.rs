@@ -2,9 +2,10 @@
 //!
 //! * [`ModelSensor`] models power and heat from utilisation, for machines that show no sensor (virtual machines, mostly).
 //!   It speaks through the same wrapping 32-bit counter as hardware, and everything it says is labelled modelled.
-//! * [`power`] is the model of power.
+//! * [`power`] is the model of power; [`cpu`] has default numbers by family of CPU.
 //! * [`OtherLoad`] is how busy the rest of the machine is: the model is driven by real utilisation, not only Maxwell's.
 
+pub mod cpu;
 mod model;
 pub mod power;
 mod utilisation;
