@@ -13,6 +13,7 @@ use maxwell_core::thermal::{Plant, PlantModel};
 use maxwell_core::units::{Celsius, Watts};
 
 use crate::power::{Cores, PowerModel};
+use crate::profile::Profile;
 
 /// The machine to be modelled.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +36,14 @@ impl Default for ModelConfig {
             cores: 1,
             resolution: 1.0,
         }
+    }
+}
+
+impl From<&Profile> for ModelConfig {
+    /// The machine of a profile. A profile without a plant warms like the default one.
+    fn from(profile: &Profile) -> Self {
+        let plant = profile.plant.unwrap_or_default();
+        Self { plant, power: profile.power.clone(), cores: profile.threads, ..Self::default() }
     }
 }
 
