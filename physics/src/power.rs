@@ -14,7 +14,8 @@
 //! * `class` is the power of this kind of work beside ordinary work.
 //! * The clock counts only where both the model and the caller know it.
 //!
-//! Every term but the first is optional; which ones pay is a matter of the machine.
+//! Every term but the first is optional; which ones a machine gets is decided by [`fit`](crate::fit), by error on rows
+//! that the fit has not seen.
 
 use maxwell_core::units::Watts;
 
