@@ -2,6 +2,7 @@
 
 mod demo;
 mod outcome;
+mod physics;
 mod run;
 mod summary;
 mod view;
@@ -61,6 +62,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What this machine burns and how it warms: the numbers behind modelled power and heat.
+    Physics {
+        #[command(subcommand)]
+        command: physics::Command,
+    },
 }
 
 /// What a run shows and writes.
@@ -82,6 +88,7 @@ fn main() -> ExitCode {
         Command::Demo { seconds, output } => demo::demo(seconds, &output),
         Command::Run { scenario, seconds, record, output } => run::file(&scenario, seconds, record.as_deref(), &output),
         Command::Replay { recording, json } => run::replay(&recording, json),
+        Command::Physics { command } => physics::run(&command),
     };
     match outcome {
         Ok(code) => code,

@@ -2,7 +2,7 @@
 //!
 //! The numbers are server means: Cloud Carbon Footprint's coefficients, watts for each hardware thread at idle and at full
 //! load, averaged over the SPECpower results of every server of a family. A machine may well differ from its family's
-//! mean by a factor of two; `maxwell physics fit` replaces them by its own. Every default says where it comes from.
+//! mean by a factor of two or three; `maxwell physics fit` replaces them by its own. Every default says where it comes from.
 
 use std::collections::BTreeSet;
 
