@@ -3,6 +3,7 @@
 mod demo;
 mod lab;
 mod outcome;
+mod physics;
 mod run;
 mod summary;
 mod view;
@@ -62,6 +63,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What this machine burns and how it warms: the numbers behind modelled power and heat.
+    Physics {
+        #[command(subcommand)]
+        command: physics::Command,
+    },
     /// Experiments in virtual time.
     #[command(subcommand)]
     Lab(Lab),
@@ -111,6 +117,7 @@ fn main() -> ExitCode {
         Command::Run { scenario, seconds, record, output } => run::file(&scenario, seconds, record.as_deref(), &output),
         Command::Replay { recording, json } => run::replay(&recording, json),
         Command::Lab(Lab::Thermal { cases, list, out, json }) => lab::thermal(&cases, list, out.as_deref(), json),
+        Command::Physics { command } => physics::run(&command),
     };
     match outcome {
         Ok(code) => code,

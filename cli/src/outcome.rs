@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use maxwell_daemon::machine::MachineError;
 use maxwell_daemon::recording::RecordingError;
 use maxwell_daemon::scenario::ScenarioError;
+use maxwell_physics::fit::{FitError, TraceError};
+use maxwell_physics::profile::ProfileError;
 
 /// Stopped by Ctrl-C: 128 + SIGINT, as shells count it.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -15,6 +17,12 @@ pub(crate) enum Failure {
     Machine(MachineError),
     Scenario(ScenarioError),
     Recording(RecordingError),
+    Trace(TraceError),
+    Fit(FitError),
+    Profile(ProfileError),
+    Exists {
+        path: PathBuf,
+    },
     Write {
         path: PathBuf,
         source: std::io::Error,
@@ -30,8 +38,13 @@ impl Failure {
         match self {
             Self::Scenario(_)
             | Self::Usage(_)
+            | Self::Trace(_)
+            | Self::Fit(_)
+            | Self::Exists { .. }
             | Self::Machine(MachineError::Scenario(_))
             | Self::Recording(RecordingError::Read { .. } | RecordingError::Damaged { .. }) => 2,
+            Self::Profile(ProfileError::Unwritable { .. }) => 1,
+            Self::Profile(_) => 2,
             Self::Machine(_) | Self::Recording(_) | Self::Write { .. } | Self::Signals(_) => 1,
         }
     }
@@ -43,6 +56,12 @@ impl std::fmt::Display for Failure {
             Self::Machine(error) => error.fmt(f),
             Self::Scenario(error) => error.fmt(f),
             Self::Recording(error) => error.fmt(f),
+            Self::Trace(error) => error.fmt(f),
+            Self::Fit(error) => error.fmt(f),
+            Self::Profile(error) => error.fmt(f),
+            Self::Exists { path } => {
+                write!(f, "{} is there already: give another name, or --force to replace it", path.display())
+            }
             Self::Write { path, source } => write!(f, "{} could not be written: {source}", path.display()),
             Self::Signals(error) => write!(f, "Ctrl-C cannot be handled: {error}"),
             Self::Usage(text) => f.write_str(text),
@@ -65,5 +84,23 @@ impl From<ScenarioError> for Failure {
 impl From<RecordingError> for Failure {
     fn from(error: RecordingError) -> Self {
         Self::Recording(error)
+    }
+}
+
+impl From<TraceError> for Failure {
+    fn from(error: TraceError) -> Self {
+        Self::Trace(error)
+    }
+}
+
+impl From<FitError> for Failure {
+    fn from(error: FitError) -> Self {
+        Self::Fit(error)
+    }
+}
+
+impl From<ProfileError> for Failure {
+    fn from(error: ProfileError) -> Self {
+        Self::Profile(error)
     }
 }

@@ -25,6 +25,7 @@ use maxwell_core::units::Watts;
 use maxwell_core::{AgentId, Joule, Price, PrincipalId, Tick};
 use maxwell_hypervisor::wasm::{Method, Reaction, Wasm, WasmConfig, WasmError};
 use maxwell_hypervisor::{Assignment, Cells, Quote, Report, clock};
+use maxwell_physics::power::PowerModel;
 use maxwell_physics::{ModelConfig, ModelSensor, OtherLoad};
 
 use crate::notice::{Notice, Row, Snapshot};
@@ -126,8 +127,7 @@ impl Machine {
         let thermal = scenario.policy.thermal;
         let sensor = ModelSensor::new(ModelConfig {
             plant: thermal.model,
-            idle: thermal.idle,
-            core: Watts::from(thermal.par),
+            power: PowerModel::generic(thermal.idle, Watts::from(thermal.par)),
             cores: thermal.slots,
             ..ModelConfig::default()
         });

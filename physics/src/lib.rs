@@ -2,9 +2,16 @@
 //!
 //! * [`ModelSensor`] models power and heat from utilisation, for machines that show no sensor (virtual machines, mostly).
 //!   It speaks through the same wrapping 32-bit counter as hardware, and everything it says is labelled modelled.
+//! * [`power`] is the model of power; [`cpu`] has default numbers by family of CPU, and [`fit`] learns a machine's own
+//!   from traces of a meter. A [`profile`] is the file that keeps them.
 //! * [`OtherLoad`] is how busy the rest of the machine is: the model is driven by real utilisation, not only Maxwell's.
 
+pub mod artefact;
+pub mod cpu;
+pub mod fit;
 mod model;
+pub mod power;
+pub mod profile;
 mod utilisation;
 
 pub use model::{ModelConfig, ModelSensor};

@@ -1,12 +1,12 @@
 //! A machine's power and heat, computed from how busy it is.
 //!
 //! ```text
-//!  activity ─► busy cores ─► P = idle + Σ_cores P_core · knots(u) · class ─► 32-bit counter, 2⁻¹⁶ J, refreshed every ms
-//!                                             └────────► two-node Foster plant ─► temperature in 1 °C steps
+//!  activity ─► busy cores ─► PowerModel ─┬─► 32-bit counter, 2⁻¹⁶ J, refreshed every ms
+//!                                        └─► two-node Foster plant ─► temperature in 1 °C steps
 //! ```
 //!
-//! Utilisation alone cannot fix watts: published models of this kind err by 4–9 % of maximum power inside the data they
-//! were fitted to, and 20 % or more on a machine they were not. Nothing here may be shown as measured.
+//! Fitted to a machine, the model errs by a few percent of its peak power; on a machine that it was not fitted to, by 20 %
+//! or more (docs/model.md). Nothing here may be shown as measured.
 
 use maxwell_core::sensor::{
     Activity, Counter, CounterReading, CounterSpec, Domain, Quality, Reading, Sensor, Source, Temperature,
@@ -14,19 +14,18 @@ use maxwell_core::sensor::{
 use maxwell_core::thermal::{Plant, PlantModel};
 use maxwell_core::units::{Celsius, Watts};
 
+use crate::power::{Cores, PowerModel};
+use crate::profile::Profile;
+
 /// The machine to be modelled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     /// How it warms.
     pub plant: PlantModel,
-    /// Power of the idle machine.
-    pub idle: Watts,
-    /// Power that one fully busy core adds, doing ordinary work.
-    pub core: Watts,
+    /// What it burns.
+    pub power: PowerModel,
     /// How many cores there are.
     pub cores: u16,
-    /// Share of a core's full power at a share of full utilisation; piecewise linear, from (0, 0) to (1, 1).
-    pub knots: Vec<(f64, f64)>,
     /// The thermometer's step, in kelvin.
     pub resolution: f64,
 }
@@ -35,13 +34,18 @@ impl Default for ModelConfig {
     fn default() -> Self {
         Self {
             plant: PlantModel::default(),
-            idle: Watts(10.0),
-            core: Watts(4.5),
+            power: PowerModel::generic(Watts(10.0), Watts(4.5)),
             cores: 1,
-            // Idle, 10, 50 and 100 % load at 0.12, 0.32, 0.75 and 1.0 of TDP (Teads' generic curve), idle taken off.
-            knots: vec![(0.0, 0.0), (0.1, 0.227), (0.5, 0.716), (1.0, 1.0)],
             resolution: 1.0,
         }
+    }
+}
+
+impl From<&Profile> for ModelConfig {
+    /// The machine of a profile. A profile without a plant warms like the default one.
+    fn from(profile: &Profile) -> Self {
+        let plant = profile.plant.unwrap_or_default();
+        Self { plant, power: profile.power.clone(), cores: profile.threads, ..Self::default() }
     }
 }
 
@@ -70,15 +74,15 @@ impl ModelSensor {
     /// A machine that has been idle for long.
     #[must_use]
     pub fn new(config: ModelConfig) -> Self {
-        let plant = Plant::settled(config.plant, config.idle);
-        let power = config.idle.0;
+        let plant = Plant::settled(config.plant, config.power.idle);
+        let power = config.power.idle.0;
         let counter = Counter {
             domain: Domain::Machine,
             source: Source::Model,
             quality: Quality::Modelled,
             spec: CounterSpec::rapl(ESU),
             // Ten times all cores at four times their power is a broken counter.
-            max_power: Watts(10.0 * (config.idle.0 + 4.0 * config.core.0 * f64::from(config.cores))),
+            max_power: Watts(10.0 * (config.power.idle.0 + 4.0 * config.power.core(1.0).0 * f64::from(config.cores))),
             refresh_ms: 1,
         };
         Self { config, plant, energy: 0.0, power, jitter: 0x9E37_79B9_7F4A_7C15, shown: START, counter: [counter] }
@@ -105,19 +109,11 @@ impl ModelSensor {
         let busy = activity.agents_us as f64 + plain;
         let class = if busy > 0.0 { (activity.agents_weighted_us as f64 + plain) / busy } else { 1.0 };
         let cores = (busy / elapsed).min(f64::from(self.config.cores));
+        // Work is packed: whole cores, and the rest on one more.
         let full = cores.floor();
-        self.config.idle.0 + self.config.core.0 * (full + self.knot(cores - full)) * class
-    }
-
-    /// The piecewise-linear share of full power at utilisation `u`.
-    fn knot(&self, u: f64) -> f64 {
-        let knots = &self.config.knots;
-        let after = knots.iter().position(|(x, _)| *x >= u).unwrap_or(knots.len());
-        match (after.checked_sub(1).and_then(|at| knots.get(at)), knots.get(after)) {
-            (Some((x0, y0)), Some((x1, y1))) if x1 > x0 => y0 + (y1 - y0) * (u - x0) / (x1 - x0),
-            (_, Some((_, y))) | (Some((_, y)), None) => *y,
-            (None, None) => u,
-        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "no more than there are cores")]
+        let groups = [Cores { count: full as u16, utilisation: 1.0 }, Cores { count: 1, utilisation: cores - full }];
+        self.config.power.at(&groups, class, None).0
     }
 }
 

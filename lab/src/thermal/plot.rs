@@ -21,7 +21,7 @@ const SIZE: (u32, u32) = (960, 760);
 /// Okabe and Ito's colours: told apart by everybody.
 const COLOURS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(230, 159, 0)];
 /// More points than pixels only make the file large.
-const MOST_POINTS: usize = 1_000;
+const MOST_POINTS: usize = 480;
 
 impl Comparison {
     /// Draws the comparison as SVG.

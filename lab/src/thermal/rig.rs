@@ -3,6 +3,7 @@
 use maxwell_core::sensor::{Activity, Counter, Reading, Sensor};
 use maxwell_core::thermal::PlantModel;
 use maxwell_core::units::{Celsius, Watts};
+use maxwell_physics::power::{Knot, PowerModel};
 use maxwell_physics::{ModelConfig, ModelSensor};
 
 use super::case::{Case, Thermometer, policy};
@@ -29,15 +30,11 @@ impl Rig {
     #[must_use]
     pub fn new(case: &Case) -> Self {
         let policy = policy();
-        let config = ModelConfig {
-            plant: case.plant(),
-            idle: policy.idle,
-            core: Watts::from(policy.par),
-            cores: policy.slots,
-            // Slots are sold whole, and idle injection is linear.
-            knots: vec![(0.0, 0.0), (1.0, 1.0)],
-            resolution: 1.0,
-        };
+        let core = Watts::from(policy.par);
+        // Slots are sold whole, and idle injection is linear.
+        let curve = vec![Knot { utilisation: 1.0, watts: core }];
+        let power = PowerModel { curve, ..PowerModel::generic(policy.idle, core) };
+        let config = ModelConfig { plant: case.plant(), power, cores: policy.slots, resolution: 1.0 };
         let random = match case.thermometer {
             Thermometer::Lies { seed, .. } | Thermometer::Jumps { seed } => seed | 1,
             _ => 1,
