@@ -4,6 +4,8 @@
 //!   It speaks through the same wrapping 32-bit counter as hardware, and everything it says is labelled modelled.
 //! * [`power`] is the model of power; [`cpu`] has default numbers by family of CPU, and [`fit`] learns a machine's own
 //!   from traces of a meter. A [`profile`] is the file that keeps them.
+//! * [`Instruments`] are the machine's sensors: the best of energy and of temperature, read through [`sensors`], with the
+//!   model where there is none.
 //! * [`OtherLoad`] is how busy the rest of the machine is: the model is driven by real utilisation, not only Maxwell's.
 
 pub mod artefact;
@@ -12,7 +14,9 @@ pub mod fit;
 mod model;
 pub mod power;
 pub mod profile;
+pub mod sensors;
 mod utilisation;
 
 pub use model::{ModelConfig, ModelSensor};
+pub use sensors::{Choice, Instruments, Pick, Root, SensorError, Survey, TruedUp, survey};
 pub use utilisation::OtherLoad;
