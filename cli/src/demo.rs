@@ -14,5 +14,5 @@ const DEMO: &str = include_str!("../../scenarios/demo.toml");
 pub(crate) fn demo(seconds: u32, output: &Output) -> Result<ExitCode, Failure> {
     let path = Path::new("scenarios/demo.toml");
     let scenario = Scenario::parse(path, DEMO)?;
-    crate::run::scenario(path, &scenario, seconds, None, output)
+    crate::run::scenario(path, scenario, seconds, None, output)
 }

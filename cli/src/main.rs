@@ -1,6 +1,7 @@
 //! `maxwell`: sells compute to agents by energy auction.
 
 mod demo;
+mod doctor;
 mod lab;
 mod outcome;
 mod physics;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use maxwell_physics::Choice;
 
 /// Sells compute to agents by energy auction.
 ///
@@ -63,6 +65,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What this machine offers: sensors, real-time priority, cgroups, eBPF, KVM. Shows the one line that would fix what is
+    /// missing.
+    ///
+    /// Changes nothing and leaves nothing behind. Maxwell runs without any of it; what it cannot measure, it models, and says so.
+    Doctor {
+        /// A file in which this machine's host writes its energy and temperature (see docs/sensors.md).
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// What this machine burns and how it warms: the numbers behind modelled power and heat.
     Physics {
         #[command(subcommand)]
@@ -103,6 +117,10 @@ struct Output {
     /// Seed of the agents' randomness.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Where energy and temperature are read, instead of what the scenario says: `auto`, `perf`, `powercap`, `msr`,
+    /// `hwmon`, `thermal-zone`, `file:/path`, `model`, or one of each kind, as in `powercap+thermal-zone`.
+    #[arg(long, value_name = "WORDS")]
+    sensor: Option<Choice>,
     /// Write the report as JSON to a file; `-` is stdout.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -117,6 +135,7 @@ fn main() -> ExitCode {
         Command::Run { scenario, seconds, record, output } => run::file(&scenario, seconds, record.as_deref(), &output),
         Command::Replay { recording, json } => run::replay(&recording, json),
         Command::Lab(Lab::Thermal { cases, list, out, json }) => lab::thermal(&cases, list, out.as_deref(), json),
+        Command::Doctor { file, json } => doctor::doctor(file.as_deref(), json),
         Command::Physics { command } => physics::run(&command),
     };
     match outcome {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use maxwell_core::thermal::RelayError;
 use maxwell_daemon::machine::MachineError;
 use maxwell_daemon::recording::RecordingError;
 use maxwell_daemon::scenario::ScenarioError;
@@ -28,6 +29,7 @@ pub(crate) enum Failure {
         source: std::io::Error,
     },
     Signals(std::io::Error),
+    Tune(RelayError),
     /// What was asked for does not exist; the text says what does.
     Usage(String),
 }
@@ -41,11 +43,11 @@ impl Failure {
             | Self::Trace(_)
             | Self::Fit(_)
             | Self::Exists { .. }
-            | Self::Machine(MachineError::Scenario(_))
+            | Self::Machine(MachineError::Scenario(_) | MachineError::Sensor(_))
             | Self::Recording(RecordingError::Read { .. } | RecordingError::Damaged { .. }) => 2,
             Self::Profile(ProfileError::Unwritable { .. }) => 1,
             Self::Profile(_) => 2,
-            Self::Machine(_) | Self::Recording(_) | Self::Write { .. } | Self::Signals(_) => 1,
+            Self::Machine(_) | Self::Recording(_) | Self::Write { .. } | Self::Signals(_) | Self::Tune(_) => 1,
         }
     }
 }
@@ -64,6 +66,7 @@ impl std::fmt::Display for Failure {
             }
             Self::Write { path, source } => write!(f, "{} could not be written: {source}", path.display()),
             Self::Signals(error) => write!(f, "Ctrl-C cannot be handled: {error}"),
+            Self::Tune(error) => error.fmt(f),
             Self::Usage(text) => f.write_str(text),
         }
     }

@@ -19,14 +19,13 @@ use crate::view::View;
 use crate::{Output, summary};
 
 pub(crate) fn file(path: &Path, seconds: u32, record: Option<&Path>, output: &Output) -> Result<ExitCode, Failure> {
-    let checked = Scenario::load(path)?;
-    scenario(path, &checked, seconds, record, output)
+    scenario(path, Scenario::load(path)?, seconds, record, output)
 }
 
 /// Runs a scenario with everything that is shown and written about it.
 pub(crate) fn scenario(
     path: &Path,
-    scenario: &Scenario,
+    mut scenario: Scenario,
     seconds: u32,
     record: Option<&Path>,
     output: &Output,
@@ -40,13 +39,12 @@ pub(crate) fn scenario(
         _ => None,
     };
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // A second signal ends the process at once.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop)).map_err(Failure::Signals)?;
-        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(Failure::Signals)?;
-    }
+    stop_on_signals(&stop)?;
 
-    let machine = Machine::new(path, scenario, output.seed)?;
+    if let Some(choice) = &output.sensor {
+        scenario.sensors = choice.clone();
+    }
+    let machine = Machine::new(path, &scenario, output.seed)?;
     // Where JSON goes to stdout, people are told on stderr.
     let quiet = output.quiet || json_to_stdout;
     let (watcher, view) = if quiet {
@@ -74,9 +72,18 @@ pub(crate) fn scenario(
         write_json(&mut file, &result.report).map_err(|source| Failure::Write { path: path.clone(), source })?;
     }
     if !quiet {
-        say(&summary::text(scenario, &result));
+        say(&summary::text(&scenario, &result));
     }
     Ok(if stop.load(Ordering::Relaxed) { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// Ctrl-C and SIGTERM set `stop`; a second one ends the process at once.
+pub(crate) fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(stop)).map_err(Failure::Signals)?;
+        signal_hook::flag::register(signal, Arc::clone(stop)).map_err(Failure::Signals)?;
+    }
+    Ok(())
 }
 
 /// Prints to stdout. A reader that has gone away (`| head`) is no failure of the run.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use maxwell_core::units::{Joule, Price};
 use maxwell_daemon::machine::RunResult;
-use maxwell_daemon::report::AgentReport;
+use maxwell_daemon::report::{AgentReport, DomainReport};
 use maxwell_daemon::scenario::Scenario;
 
 /// In a crowd agents are summed by principal.
@@ -38,13 +38,12 @@ fn write(out: &mut String, scenario: &Scenario, result: &RunResult) -> std::fmt:
     )?;
     writeln!(
         out,
-        "The die began at {:.1}°C, peaked at {:.1}°C (Maxwell holds {}) and ended at {:.1}°C; sensor: {}, {}.",
+        "The die began at {:.1}°C, peaked at {:.1}°C (Maxwell holds {}) and ended at {:.1}°C; thermometer: {}.",
         report.temp_c.start,
         report.temp_c.peak,
         scenario.policy.thermal.set,
         report.temp_c.r#final,
-        report.sensor.source,
-        report.sensor.quality
+        labelled(report.sensor.thermometer, report.sensor.thermometer_quality)
     )?;
     let money = &report.money;
     writeln!(
@@ -59,8 +58,8 @@ fn write(out: &mut String, scenario: &Scenario, result: &RunResult) -> std::fmt:
     let energy = &report.energy;
     writeln!(
         out,
-        "Energy ({}): {} on the meter = {} agents + {} idle and others + {} Maxwell; error {} nJ.",
-        report.sensor.quality,
+        "Energy: {}. {} on the meter = {} agents + {} idle and others + {} Maxwell; error {} nJ.",
+        sources(&energy.domains),
         Joule(energy.meter_nj),
         Joule(energy.attributed_nj),
         Joule(energy.idle_nj),
@@ -81,6 +80,29 @@ fn write(out: &mut String, scenario: &Scenario, result: &RunResult) -> std::fmt:
     )?;
     writeln!(out, "Erased bytes were proved by {}.", result.method.name())?;
     writeln!(out, "state hash {}", report.state_hash)
+}
+
+/// A source and how far to trust it.
+fn labelled(source: &str, quality: &str) -> String {
+    if quality == "modelled" {
+        "a model, not a measurement (`maxwell doctor` shows what this machine could offer)".to_owned()
+    } else {
+        format!("{source}, {quality}")
+    }
+}
+
+/// The meter by source, the largest share of the machine first.
+fn sources(domains: &[DomainReport]) -> String {
+    let mut parts: Vec<String> = domains
+        .iter()
+        .map(|part| format!("{} of {} from {}, {}", Joule(part.meter_nj), part.domain, part.source, part.quality))
+        .collect();
+    if parts.len() > 4 {
+        let more = parts.len() - 4;
+        parts.truncate(4);
+        parts.push(format!("{more} more"));
+    }
+    parts.join("; ")
 }
 
 /// One agent's life in a sentence or two.

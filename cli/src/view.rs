@@ -72,6 +72,7 @@ impl View {
                     let line = format!("{} says {last}“{}”", self.name(utterance.agent), utterance.text);
                     self.tell(tick, &line);
                 }
+                Notice::Sensors { tick, words } => self.tell(tick, &words),
                 Notice::Failed { tick, agent, why } => {
                     let line = format!("{} failed: {why}", self.name(agent));
                     self.tell(tick, &line);
@@ -99,6 +100,8 @@ impl View {
 
     fn happened(&mut self, tick: Tick, event: &Event) {
         let line = match event {
+            // Which sensors there are now, the machine says in words.
+            Event::SensorsChanged => return,
             Event::Born { .. } | Event::Paid { .. } | Event::Frozen { .. } | Event::Thawed { .. } => return,
             Event::ClaimRejected { agent, fault, .. } => {
                 // The first of a kind is news, the ten thousandth is not.
@@ -121,7 +124,6 @@ impl View {
             Event::Tripped => "the die is too hot or its sensor silent: everything freezes".to_owned(),
             Event::TripCleared => "the die has cooled: the market is open again".to_owned(),
             Event::EnergyGap => "an energy counter was reset; some energy is unaccounted for".to_owned(),
-            Event::SensorsChanged => "the energy counters changed".to_owned(),
             Event::PowerUnknown => {
                 "an energy counter stopped: power is a cautious guess until it moves again".to_owned()
             }

@@ -4,7 +4,7 @@
 //! * [`machine`] is the real-time loop: every 10 ms it reads the sensor, collects usage, lets the market decide and
 //!   dispatches the decision.
 //! * [`recording`] keeps the stream of facts, and replays it against the market.
-//! * [`doctor`] looks at what the machine offers.
+//! * [`doctor`] looks at what the machine offers, [`tune`] swings its temperature to learn how it warms.
 //! * [`report`] is the machine-readable result, [`notice`] what watchers are told while it runs.
 
 pub mod doctor;
@@ -14,3 +14,4 @@ mod realtime;
 pub mod recording;
 pub mod report;
 pub mod scenario;
+pub mod tune;

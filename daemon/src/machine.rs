@@ -20,18 +20,16 @@ use maxwell_core::agent::{AgentSpec, Life, Order, SlotId};
 use maxwell_core::bounty::SponsorId;
 use maxwell_core::market::{CellAction, Command, Event, Market, Outcome, TickInput};
 use maxwell_core::pacing::Pacing;
-use maxwell_core::sensor::{Activity, Sensor};
-use maxwell_core::units::Watts;
+use maxwell_core::sensor::{Activity, Quality, Sensor, Source};
 use maxwell_core::{AgentId, Joule, Price, PrincipalId, Tick};
 use maxwell_hypervisor::wasm::{Method, Reaction, Wasm, WasmConfig, WasmError};
 use maxwell_hypervisor::{Assignment, Cells, Quote, Report, clock};
-use maxwell_physics::power::PowerModel;
-use maxwell_physics::{ModelConfig, ModelSensor, OtherLoad};
+use maxwell_physics::{Instruments, OtherLoad, Root, SensorError};
 
 use crate::notice::{Notice, Row, Snapshot};
 use crate::realtime;
 use crate::recording::{Recorder, RecordingError};
-use crate::report::{self, Lateness, PriceReport, RunReport, SensorReport, TemperatureReport};
+use crate::report::{self, Lateness, PriceReport, RunReport, TemperatureReport};
 use crate::scenario::{Scenario, ScenarioError, Utilisation};
 
 /// Slots stop this long before the tick's deadline: about the p99 of one fuel yield and a wake-up.
@@ -57,6 +55,9 @@ pub enum MachineError {
     /// The recording failed.
     #[error(transparent)]
     Recording(#[from] RecordingError),
+    /// A sensor that was asked for does not work.
+    #[error(transparent)]
+    Sensor(#[from] SensorError),
 }
 
 /// How a run is to be done.
@@ -94,7 +95,11 @@ pub struct RunResult {
 pub struct Machine {
     market: Market,
     wasm: Wasm,
-    sensor: ModelSensor,
+    sensor: Instruments,
+    /// What the thermometer was at the last look.
+    thermometer: Option<(Source, Quality)>,
+    /// The sources of energy and temperature that watchers know of.
+    told_sources: Option<(Source, Source)>,
     others: OtherLoad,
     utilisation: Utilisation,
     /// Name and principal of each agent, by number.
@@ -125,12 +130,7 @@ impl Machine {
     /// [`MachineError::Scenario`] for a bad module, [`MachineError::Cells`] if the machine cannot run cells.
     pub fn new(path: &Path, scenario: &Scenario, seed: u64) -> Result<Self, MachineError> {
         let thermal = scenario.policy.thermal;
-        let sensor = ModelSensor::new(ModelConfig {
-            plant: thermal.model,
-            power: PowerModel::generic(thermal.idle, Watts::from(thermal.par)),
-            cores: thermal.slots,
-            ..ModelConfig::default()
-        });
+        let sensor = Instruments::open(Root::machine(), scenario.sensors.clone(), scenario.model.clone())?;
         let agents: u32 = scenario.agents.iter().map(|group| group.count).sum();
         let wasm = Wasm::new(WasmConfig {
             slots: thermal.slots,
@@ -144,6 +144,8 @@ impl Machine {
             market: Market::new(scenario.policy.clone()),
             wasm,
             sensor,
+            thermometer: None,
+            told_sources: None,
             others: OtherLoad::default(),
             utilisation: scenario.utilisation,
             names: Vec::new(),
@@ -320,6 +322,8 @@ impl Machine {
         }
         let changed = self.sensor.read(&activity, &mut self.input.reading);
         self.input.counters = (changed || tick == Tick(1)).then(|| self.sensor.counters().to_vec());
+        self.thermometer =
+            self.input.reading.temperature.map(|shown| (shown.source, shown.quality)).or(self.thermometer);
         self.input.activity = activity;
         self.input.usages.append(&mut self.report.usages);
         self.input.claims.append(&mut self.report.claims);
@@ -381,6 +385,10 @@ impl Machine {
 
     fn tell(&mut self, watcher: &Sender<Notice>, since: Duration) {
         let tick = self.out.tick;
+        let sources = (self.sensor.energy_source(), self.sensor.thermometer_source());
+        if self.told_sources.replace(sources) != Some(sources) {
+            let _ = watcher.send(Notice::Sensors { tick, words: self.sensors_in_words() });
+        }
         // A watcher that has gone away misses nothing that matters. What agents said, they said before they were judged.
         for utterance in self.report.utterances.drain(..) {
             let _ = watcher.send(Notice::Said { tick, utterance });
@@ -398,6 +406,17 @@ impl Machine {
         let every = if self.names.len() > CROWD { SNAPSHOT_TICKS.1 } else { SNAPSHOT_TICKS.0 };
         if tick.0.is_multiple_of(every) {
             let _ = watcher.send(Notice::Snapshot(Box::new(self.snapshot(since.as_secs_f64()))));
+        }
+    }
+
+    /// Which sensors are used, and why they are others than before.
+    fn sensors_in_words(&self) -> String {
+        let word = |source: Source| if source == Source::Model { "a model (nothing is measured)" } else { source.name() };
+        let (energy, temperature) = (self.sensor.energy_source(), self.sensor.thermometer_source());
+        let now = format!("energy from {}, temperature from {}", word(energy), word(temperature));
+        match self.sensor.last_change() {
+            None => now,
+            Some(change) => format!("{now}: {} was {}, {}", change.part, change.from.name(), change.why),
         }
     }
 
@@ -450,10 +469,7 @@ impl Machine {
             ticks: ticks - self.lost_ticks,
             late_ticks: self.late_ticks,
             tick_lateness_us: Lateness { p50: quantile(0.5), p99: quantile(0.99), max: self.lateness.max() },
-            sensor: SensorReport {
-                source: self.sensor.counters()[0].source.name(),
-                quality: self.sensor.counters()[0].quality.name(),
-            },
+            sensor: report::sensor(self.sensor.counters(), self.thermometer),
             price_mw: self.price,
             temp_c: self.temperature,
             agents: report::agents(&self.market, &self.names),

@@ -24,6 +24,13 @@ pub enum Notice {
         /// Who and what.
         utterance: Utterance,
     },
+    /// Where energy and temperature are read: told at the beginning, and whenever it changes.
+    Sensors {
+        /// When.
+        tick: Tick,
+        /// In words.
+        words: String,
+    },
     /// An agent's code failed, in words.
     Failed {
         /// When.

@@ -2,6 +2,7 @@
 
 use maxwell_core::agent::Life;
 use maxwell_core::market::Market;
+use maxwell_core::sensor::{Counter, Quality, Source};
 use serde::Serialize;
 
 /// A whole run.
@@ -45,10 +46,14 @@ pub struct Lateness {
 /// Where readings come from and how far to trust them.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct SensorReport {
-    /// `perf`, `powercap`, `msr`, `hwmon`, `file` or `model`.
+    /// Where energy is read: `perf`, `powercap`, `msr`, `hwmon`, `file` or `model`.
     pub source: &'static str,
-    /// `measured`, `filtered` or `modelled`.
+    /// `measured`, `filtered` or `modelled`: the least of all counters of the processor.
     pub quality: &'static str,
+    /// Where temperature is read: as above, or `thermal-zone`; `none` if no thermometer ever gave anything.
+    pub thermometer: &'static str,
+    /// `measured`, `filtered` or `modelled`.
+    pub thermometer_quality: &'static str,
 }
 
 /// Spot prices.
@@ -126,7 +131,7 @@ pub struct MoneyReport {
 }
 
 /// The energy of the machine.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct EnergyReport {
     /// What the meter showed.
     pub meter_nj: u64,
@@ -138,6 +143,21 @@ pub struct EnergyReport {
     pub daemon_nj: u64,
     /// Meter − attributed − idle − daemon: zero.
     pub error_nj: i64,
+    /// The meter by domain and source; more than one source of a domain if it changed while running.
+    pub domains: Vec<DomainReport>,
+}
+
+/// The energy of one domain through one source.
+#[derive(Clone, Debug, Serialize)]
+pub struct DomainReport {
+    /// `platform`, `package-0`, `dram-0`, `gpu-0`, `machine`, ….
+    pub domain: String,
+    /// Where it is read.
+    pub source: &'static str,
+    /// `measured`, `filtered` or `modelled`.
+    pub quality: &'static str,
+    /// The energy.
+    pub meter_nj: u64,
 }
 
 fn narrow(value: u128) -> u64 {
@@ -204,6 +224,32 @@ pub(crate) fn energy(market: &Market) -> EnergyReport {
         idle_nj: narrow(split.idle),
         daemon_nj: narrow(split.daemon),
         error_nj: narrow_signed(signed(meter) - signed(split.attributed + split.idle + split.daemon)),
+        domains: market
+            .metered()
+            .map(|metered| DomainReport {
+                domain: metered.domain.to_string(),
+                source: metered.source.name(),
+                quality: metered.quality.name(),
+                meter_nj: narrow(metered.energy),
+            })
+            .collect(),
+    }
+}
+
+/// Where readings come from.
+pub(crate) fn sensor(counters: &[Counter], thermometer: Option<(Source, Quality)>) -> SensorReport {
+    let order = |quality| match quality {
+        Quality::Measured => 0,
+        Quality::Filtered => 1,
+        Quality::Modelled => 2,
+    };
+    let die = counters.iter().filter(|counter| counter.domain.heats_die());
+    let worst = die.max_by_key(|counter| order(counter.quality));
+    SensorReport {
+        source: worst.map_or("none", |counter| counter.source.name()),
+        quality: worst.map_or("none", |counter| counter.quality.name()),
+        thermometer: thermometer.map_or("none", |(source, _)| source.name()),
+        thermometer_quality: thermometer.map_or("none", |(_, quality)| quality.name()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod fit;
 mod plot;
+mod tune;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +25,13 @@ pub(crate) enum Command {
     /// Errors are reported on rows that the fit has not seen, beside what a straight line and CodeCarbon's formula score on the
     /// same rows. See docs/model.md.
     Fit(Fit),
+    /// Swings this machine's temperature to learn how fast it warms and how late that is seen (at most a minute).
+    ///
+    /// A relay experiment (Åström and Hägglund 1984): full load on all cores, and none, in turns, around a temperature between
+    /// rest and full load. Prints the ultimate gain and period, Tyreus and Luyben's gains, the slope of the die and the delay of the
+    /// loop; with --out they go into a profile, from which thermal control starts. It learns the same while it works, only
+    /// later. Run it on an otherwise idle machine; Ctrl-C ends it at once.
+    Tune(tune::Tune),
 }
 
 /// What `maxwell physics fit` is told.
@@ -62,5 +70,6 @@ pub(crate) struct Fit {
 pub(crate) fn run(command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Fit(arguments) => fit::fit(arguments),
+        Command::Tune(arguments) => tune::run(arguments),
     }
 }

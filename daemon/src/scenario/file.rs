@@ -66,6 +66,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) machine: RawMachine,
     #[serde(default)]
+    pub(super) sensors: RawSensors,
+    #[serde(default)]
     pub(super) policy: RawPolicy,
     #[serde(default)]
     pub(super) sponsor: Vec<RawSponsor>,
@@ -91,6 +93,15 @@ pub(super) struct RawMachine {
     pub(super) utilisation: Utilisation,
     pub(super) max_memory: Option<Quantity<Bytes>>,
     pub(super) max_module: Option<Quantity<Bytes>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSensors {
+    /// The words of `--sensor`.
+    pub(super) r#use: Option<Spanned<String>>,
+    /// A profile, beside the scenario.
+    pub(super) model: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

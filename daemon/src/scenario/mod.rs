@@ -4,6 +4,7 @@
 //! guessed: unknown keys are errors, and so are values without a unit.
 
 mod file;
+mod sensors;
 
 use std::fmt;
 use std::ops::Range;
@@ -16,10 +17,12 @@ use maxwell_core::market::MarketPolicy;
 use maxwell_core::thermal::{FosterNode, PlantModel, ThermalPolicy};
 use maxwell_core::units::{Celsius, Watts};
 use maxwell_core::{Bytes, Joule, Micros, Price};
+use maxwell_physics::{Choice, ModelConfig};
 use serde::Deserialize;
 use toml::Spanned;
 
 use self::file::{Degrees, Quantity, Raw, RawAgent, RawMachine, RawNode, RawPolicy, RawSponsor};
+use self::sensors::Assumed;
 
 /// Why a scenario cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +69,10 @@ pub struct Scenario {
     pub policy: MarketPolicy,
     /// The machine's utilisation.
     pub utilisation: Utilisation,
+    /// Which sensors are used.
+    pub sensors: Choice,
+    /// The machine, for where it must be modelled.
+    pub model: ModelConfig,
     /// The most memory an agent may hold.
     pub max_memory: Bytes,
     /// The largest module.
@@ -193,7 +200,10 @@ impl Scenario {
             source.wrong(error.span().unwrap_or(0..0), message)
         })?;
         let title = raw.title.map_or_else(|| Ok(String::new()), |title| printable(&source, title, "the title"))?;
-        let policy = policy(&source, &raw.machine, raw.policy)?;
+        let assumed = Assumed::new(&source, &raw.sensors)?;
+        let sensors = sensors::choice(&source, &raw.sensors)?;
+        let policy = policy(&source, &raw.machine, raw.policy, &assumed)?;
+        let model = assumed.model(&raw.machine, &policy.thermal);
         let sponsors = raw.sponsor.into_iter().map(|raw| sponsor(&source, raw)).collect::<Result<_, _>>()?;
         let nobody = 0..0;
         let agents: Vec<AgentGroup> = raw.agent.into_iter().map(|raw| agent(&source, raw)).collect::<Result<_, _>>()?;
@@ -226,6 +236,8 @@ impl Scenario {
             title,
             policy,
             utilisation: raw.machine.utilisation,
+            sensors,
+            model,
             max_memory: raw.machine.max_memory.map_or(default.max_memory, |q| q.0),
             max_module: raw.machine.max_module.map_or(default.max_module, |q| q.0),
             sponsors,
@@ -265,9 +277,14 @@ fn printable(source: &Source<'_>, text: Spanned<String>, what: &str) -> Result<S
     Ok(text.into_inner())
 }
 
-fn policy(source: &Source<'_>, machine: &RawMachine, raw: RawPolicy) -> Result<MarketPolicy, ScenarioError> {
+fn policy(
+    source: &Source<'_>,
+    machine: &RawMachine,
+    raw: RawPolicy,
+    assumed: &Assumed,
+) -> Result<MarketPolicy, ScenarioError> {
     let default = MarketPolicy::default();
-    let thermal = thermal(source, machine, &raw)?;
+    let thermal = thermal(source, machine, &raw, assumed)?;
     let tick = raw.tick.as_ref().map_or(default.tick, |q| q.get_ref().0);
     if !(1_000..=1_000_000).contains(&tick.0) {
         let span = raw.tick.map_or(0..0, |q| q.span());
@@ -309,7 +326,12 @@ fn quality(source: &Source<'_>, given: Option<&Spanned<Vec<f64>>>, slots: u16) -
     Ok(thousandths)
 }
 
-fn thermal(source: &Source<'_>, machine: &RawMachine, policy: &RawPolicy) -> Result<ThermalPolicy, ScenarioError> {
+fn thermal(
+    source: &Source<'_>,
+    machine: &RawMachine,
+    policy: &RawPolicy,
+    assumed: &Assumed,
+) -> Result<ThermalPolicy, ScenarioError> {
     let default = ThermalPolicy::default();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let slots = match &machine.slots {
@@ -319,7 +341,7 @@ fn thermal(source: &Source<'_>, machine: &RawMachine, policy: &RawPolicy) -> Res
             return Err(source.wrong(slots.span(), "slots must lie between 1 and 1024: one for each core on sale"));
         }
     };
-    let par = machine.par.as_ref().map_or(default.par, |q| q.get_ref().0);
+    let par = machine.par.as_ref().map_or_else(|| assumed.par(), |q| q.get_ref().0);
     if par == Price::ZERO {
         let span = machine.par.as_ref().map_or(0..0, Spanned::span);
         return Err(
@@ -329,7 +351,7 @@ fn thermal(source: &Source<'_>, machine: &RawMachine, policy: &RawPolicy) -> Res
     let degrees = |given: Option<&Quantity<Degrees>>, otherwise: Celsius| given.map_or(otherwise, |q| Celsius(q.0.0));
     let set = degrees(machine.set.as_ref().map(Spanned::get_ref), default.set);
     let critical = degrees(machine.critical.as_ref(), default.critical);
-    let ambient = degrees(machine.ambient.as_ref(), default.model.ambient);
+    let ambient = degrees(machine.ambient.as_ref(), assumed.plant.ambient);
     if !(ambient.0 + 1.0 <= set.0 && set.0 + 7.0 <= critical.0) {
         let span = machine.set.as_ref().map_or(0..0, Spanned::span);
         let message = format!(
@@ -360,15 +382,15 @@ fn thermal(source: &Source<'_>, machine: &RawMachine, policy: &RawPolicy) -> Res
         critical,
         model: PlantModel {
             ambient,
-            fast: node(&machine.fast, default.model.fast)?,
-            slow: node(&machine.slow, default.model.slow)?,
+            fast: node(&machine.fast, assumed.plant.fast)?,
+            slow: node(&machine.slow, assumed.plant.slow)?,
         },
-        idle: machine.idle.map_or(default.idle, |q| Watts::from(q.0)),
+        idle: machine.idle.map_or_else(|| assumed.idle(), |q| Watts::from(q.0)),
         par,
         slots,
         max_stress: number(&policy.max_stress, default.max_stress, 0.0..=20.0, "max_stress")?,
         slew: number(&policy.slew, default.slew, 0.001..=100.0, "slew")?,
-        delay: default.delay,
+        delay: assumed.delay,
     })
 }
 

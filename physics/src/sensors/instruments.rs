@@ -354,8 +354,10 @@ impl Missed<'_> {
 
     fn unusable(&self, source: Source, part: &'static str) -> SensorError {
         let obstacle = telling(self.findings, source).and_then(|finding| finding.obstacle.clone());
-        let (reason, remedy) = obstacle
-            .map_or_else(|| ("this machine does not have it".to_owned(), None), |obstacle| (obstacle.reason, obstacle.remedy));
+        let (reason, remedy) = obstacle.map_or_else(
+            || ("this machine does not have it".to_owned(), None),
+            |obstacle| (obstacle.reason, obstacle.remedy),
+        );
         SensorError::Unusable { source_name: source.name(), part, reason, remedy }
     }
 }

@@ -46,8 +46,7 @@ const PACKAGE_THERM_STATUS: u32 = 0x1B1;
 
 const LOW_HALF: u64 = 0xFFFF_FFFF;
 const REMEDY_MODULE: &str = "sudo modprobe msr   # the kernel's CONFIG_X86_MSR";
-const REMEDY_RIGHT: &str =
-    "sudo setcap cap_sys_rawio,cap_dac_read_search+ep \"$(command -v maxwell)\"   # not while the kernel is locked down";
+const REMEDY_RIGHT: &str = "sudo setcap cap_sys_rawio,cap_dac_read_search+ep \"$(command -v maxwell)\"   # not while the kernel is locked down";
 
 /// One register, once.
 fn read(root: &Root, cpu: u32, register: u32) -> Result<u64, ReadError> {
@@ -56,8 +55,7 @@ fn read(root: &Root, cpu: u32, register: u32) -> Result<u64, ReadError> {
 
 /// Models of family 6 whose memory counts 2⁻¹⁶ J (`arch/x86/events/rapl.c`, `model_hsx` and `model_knl`).
 fn has_fixed_dram_unit(processor: &Processor) -> bool {
-    processor.family == 6
-        && matches!(processor.model, 0x3F | 0x4F | 0x56 | 0x55 | 0x6A | 0x6C | 0x57 | 0x85)
+    processor.family == 6 && matches!(processor.model, 0x3F | 0x4F | 0x56 | 0x55 | 0x6A | 0x6C | 0x57 | 0x85)
 }
 
 /// Models of family 6 whose board counts joules (`model_spr`): Sapphire Rapids and Emerald Rapids.
@@ -239,7 +237,8 @@ pub(crate) fn thermometer(root: &Root, processor: &Processor) -> Attempt<Thermom
             if tj_max == 0 {
                 return Err((TEMPERATURE_TARGET, ReadError::Impossible));
             }
-            let register = root.register(lead.cpu, PACKAGE_THERM_STATUS).map_err(|error| (PACKAGE_THERM_STATUS, error))?;
+            let register =
+                root.register(lead.cpu, PACKAGE_THERM_STATUS).map_err(|error| (PACKAGE_THERM_STATUS, error))?;
             let mut eye = Eye::Below { register, tj_max };
             eye.celsius(0).map_err(|error| (PACKAGE_THERM_STATUS, error)).map(|_| eye)
         };
