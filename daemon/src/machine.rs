@@ -411,7 +411,8 @@ impl Machine {
 
     /// Which sensors are used, and why they are others than before.
     fn sensors_in_words(&self) -> String {
-        let word = |source: Source| if source == Source::Model { "a model (nothing is measured)" } else { source.name() };
+        let word =
+            |source: Source| if source == Source::Model { "a model (nothing is measured)" } else { source.name() };
         let (energy, temperature) = (self.sensor.energy_source(), self.sensor.thermometer_source());
         let now = format!("energy from {}, temperature from {}", word(energy), word(temperature));
         match self.sensor.last_change() {

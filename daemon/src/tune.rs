@@ -142,8 +142,7 @@ pub fn tune(
         let now_used = burners.used_us();
         let busy = now_used - std::mem::replace(&mut used, now_used);
         let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        let activity =
-            Activity { elapsed_us, agents_us: busy, agents_weighted_us: busy, ..Activity::default() };
+        let activity = Activity { elapsed_us, agents_us: busy, agents_weighted_us: busy, ..Activity::default() };
         if sensor.read(&activity, &mut reading) {
             metering.choose(sensor.counters());
         }

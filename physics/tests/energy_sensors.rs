@@ -35,6 +35,26 @@ fn powercap_wraps_where_its_range_says() {
 }
 
 #[test]
+fn no_unit_is_lost_at_powercaps_wraps() {
+    // What the kernel makes of a 32-bit register at 2⁻¹⁴ J: it cuts the unit to 61,035 nJ (intel_rapl_common.c).
+    let shown = |count: u64| (count & 0xFFFF_FFFF) * 61_035 / 1_000;
+    let machine = Fixture::new();
+    machine.intel(0x55, &ONE).zone("intel-rapl:0", "package-0", shown(1), shown(0xFFFF_FFFF));
+    assert_eq!(shown(0xFFFF_FFFF), RANGE_14);
+    let mut watch = machine.watch("powercap");
+    let mut count = 1;
+    while count < 20 << 32 {
+        // About ten kilojoules a minute.
+        count += 163_840_001;
+        machine.energy("intel-rapl:0", shown(count));
+        assert!(!watch.after(60_000).gap);
+    }
+    let true_uj = i128::from(count - 1) * 61_035 / 1_000;
+    let lost_uj = true_uj - i128::try_from(watch.metering.total() / 1_000).unwrap();
+    assert!(lost_uj.abs() <= 30, "{lost_uj} µJ in 20 wraps, where a unit is 61");
+}
+
+#[test]
 fn two_sockets_are_summed_and_psys_at_index_1_is_not_socket_1() {
     let machine = Fixture::new();
     machine.intel(0x55, &TWO);
@@ -234,13 +254,34 @@ fn memory_has_a_unit_of_its_own_on_some_servers() {
 #[test]
 fn the_board_of_sapphire_rapids_counts_whole_joules() {
     let machine = Fixture::new();
-    // Its package register exists, and cannot be missed: take it away by a model that shows only the board.
-    machine.intel(0x8F, &ONE).register(0, 0x606, 0x000A_0E03).register(0, 0x611, 5).register(0, 0x64D, 1_000);
-    let watch = machine.watch("msr");
-    assert_eq!(watch.domains(), ["package-0"], "the board contains the package");
+    machine.intel(0x8F, &ONE).register(0, 0x606, 0x000A_0E03).register(0, 0x64D, 1_000);
+    let mut watch = machine.watch("msr");
+    assert_eq!(watch.domains(), ["platform"]);
+    machine.register(0, 0x64D, 1_003);
+    watch.tick();
+    assert_joules(&watch, 3.0);
+    // Other processors count their board in the unit of 0x606.
+    let machine = Fixture::new();
+    machine.intel(0x9A, &ONE).register(0, 0x606, 0x000A_0E03).register(0, 0x64D, 1_000);
+    let mut watch = machine.watch("msr");
+    machine.register(0, 0x64D, 1_000 + 16_384);
+    watch.tick();
+    assert_joules(&watch, 1.0);
+}
+
+#[test]
+fn the_board_is_not_added_to_packages_and_does_not_stand_in_for_one_socket() {
+    let machine = Fixture::new();
+    machine.intel(0x8F, &TWO);
+    for cpu in 0..2 {
+        machine.register(cpu, 0x606, 0x000A_0E03).register(cpu, 0x611, 5).register(cpu, 0x64D, 1_000);
+    }
+    assert_eq!(machine.watch("msr").domains(), ["package-0", "package-1"]);
     let found = survey(&machine.root(), None);
     let board = found.energy[2].items.iter().find(|item| item.name == "psys").unwrap();
     assert!(!board.counted && board.note.as_deref().unwrap().contains("contains the packages"));
+    machine.remove("dev/cpu/1/msr/611");
+    assert_eq!(machine.try_open("auto").unwrap().energy_source(), Source::Model, "half a machine is none");
 }
 
 #[test]

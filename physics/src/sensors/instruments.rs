@@ -52,7 +52,8 @@ pub struct Change {
 /// All sensors of a machine.
 #[derive(Debug)]
 pub struct Instruments {
-    ladder: Ladder,
+    /// How many rungs of energy and of temperature a choice leaves: the rank of the model below them.
+    rungs: (usize, usize),
     energy: Option<Standing<Bank>>,
     thermometer: Option<Standing<Thermometer>>,
     /// Always driven, so that it is warm when it is needed.
@@ -89,9 +90,8 @@ impl Instruments {
         let thermometer = ladder.thermometer(&processor, Search::Best, &mut findings).flatten();
         let missed = Missed { choice: &ladder.choice, findings: &findings };
         missed.check(energy.as_ref().map(|it| it.on.source), thermometer.as_ref().map(|it| it.on.source))?;
-        let scout = Scout::start(ladder.clone());
         let mut it = Self {
-            ladder,
+            rungs: (ladder.energy_rungs(), ladder.temperature_rungs()),
             energy,
             thermometer,
             plant: Plant::settled(model.plant, model.power.idle),
@@ -101,7 +101,7 @@ impl Instruments {
             modelled: Reading::default(),
             metering: Metering::default(),
             counters: Vec::new(),
-            scout,
+            scout: Scout::start(ladder),
             caught: None,
             started: Instant::now(),
             last_us: 0,
@@ -197,19 +197,23 @@ impl Instruments {
     /// Takes over what the scout found. Answers whether the counters changed.
     fn adopt(&mut self, catch: Catch, now_us: u64) -> bool {
         self.retry_us = now_us + RETRY_US;
+        // A search among better rungs says nothing about those below: what failed meanwhile waits for the next.
+        let below = |search: Search| matches!(search, Search::Without(_));
+        let why = self.thermometer_failure(now_us);
         if let Some(found) = catch.thermometer
-            && better(self.thermometer.as_ref(), found.as_ref(), self.thermometer_failure(now_us).is_some())
+            && better(self.thermometer.as_ref(), found.as_ref(), why.is_some() && below(catch.errand.thermometer))
         {
             let to = found.as_ref().map_or(Source::Model, |it| it.on.source);
-            self.note("temperature", self.thermometer_source(), to, self.thermometer_failure(now_us));
+            self.note("temperature", self.thermometer_source(), to, why);
             self.thermometer = found;
         }
+        let why = self.energy_failure(now_us);
         let Some(found) = catch.energy else { return false };
-        if !better(self.energy.as_ref(), found.as_ref(), self.energy_failure(now_us).is_some()) {
+        if !better(self.energy.as_ref(), found.as_ref(), why.is_some() && below(catch.errand.energy)) {
             return false;
         }
         let to = found.as_ref().map_or(Source::Model, |it| it.on.source);
-        self.note("energy", self.energy_source(), to, self.energy_failure(now_us));
+        self.note("energy", self.energy_source(), to, why);
         self.energy = found;
         self.list_counters();
         true
@@ -240,11 +244,11 @@ impl Instruments {
         };
         let energy = match &self.energy {
             Some(it) => failed(it.on.failure(now_us).is_some(), it.rank),
-            None => failed(false, self.ladder.energy_rungs()),
+            None => failed(false, self.rungs.0),
         };
         let thermometer = match &self.thermometer {
             Some(it) => failed(it.on.failure(now_us).is_some(), it.rank),
-            None => failed(false, self.ladder.temperature_rungs()),
+            None => failed(false, self.rungs.1),
         };
         if energy == Search::Nothing && thermometer == Search::Nothing {
             return;
@@ -255,6 +259,7 @@ impl Instruments {
             None => {
                 let lost = |search| matches!(search, Search::Without(_));
                 self.caught = Some(Catch {
+                    errand: Errand { energy, thermometer },
                     energy: lost(energy).then_some(None),
                     thermometer: lost(thermometer).then_some(None),
                 });
