@@ -58,7 +58,7 @@ fn write(out: &mut String, scenario: &Scenario, result: &RunResult) -> std::fmt:
     let energy = &report.energy;
     writeln!(
         out,
-        "Energy: {}. {} on the meter = {} agents + {} idle and others + {} Maxwell; error {} nJ.",
+        "Energy: {}; {} on the meter = {} agents + {} idle and others + {} Maxwell; error {} nJ.",
         sources(&energy.domains),
         Joule(energy.meter_nj),
         Joule(energy.attributed_nj),
@@ -95,7 +95,7 @@ fn labelled(source: &str, quality: &str) -> String {
 fn sources(domains: &[DomainReport]) -> String {
     let mut parts: Vec<String> = domains
         .iter()
-        .map(|part| format!("{} of {} from {}, {}", Joule(part.meter_nj), part.domain, part.source, part.quality))
+        .map(|part| format!("{} of {} ({}, {})", Joule(part.meter_nj), part.domain, part.source, part.quality))
         .collect();
     if parts.len() > 4 {
         let more = parts.len() - 4;

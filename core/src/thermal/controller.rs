@@ -11,8 +11,9 @@
 //! act on the estimated die temperature; the derivative comes from the model state, never from the sensor, whose 1 °C
 //! steps would read as 100 °C/s at a 10 ms tick. Anti-windup is back-calculation; `u` is slew-limited and never
 //! negative, so the price never falls below the machine's own electricity. Demand that supply refuses is scarcity that the
-//! price has not expressed yet, and slots that find no buyer are plenty that it has not: excess demand drives the integral
-//! (Walrasian tâtonnement).
+//! price has not expressed yet; slots that find no buyer, and power that the die could bear beyond all slots, are plenty
+//! that it has not: excess demand drives the integral (Walrasian tâtonnement). Where slots stay unsold, the price skips
+//! whatever lies between two bids.
 //!
 //! **Hard loop.** Some bidders pay any price, and price takes seconds. A PI controller turns the estimated error into watts:
 //!
@@ -142,6 +143,8 @@ pub struct Controller {
     /// Excess demand at the last reserve as a share of all slots: positive where supply refused it, negative where slots
     /// that could have been lit found no buyer.
     excess: f64,
+    /// Slots that the die could bear beyond those that there are, as a share of those.
+    headroom: f64,
     /// Slots were left unsold at the last reserve; the best bid below it.
     unsold: Option<Price>,
 }
@@ -163,6 +166,7 @@ impl Controller {
             owed: 0.0,
             tick: 0.01,
             excess: 0.0,
+            headroom: 0.0,
             unsold: None,
         }
     }
@@ -297,7 +301,7 @@ impl Controller {
         // Far from the set point a slope is just the machine warming up.
         let slope = if error > -ERROR_BAND { self.observer.slope(Watts(self.recent_power)) } else { 0.0 };
 
-        self.integral += dt * (kp / ti * error + SCARCITY_GAIN * self.excess);
+        self.integral += dt * (kp / ti * error + SCARCITY_GAIN * (self.excess - self.headroom));
         let floor = if trust > Trust::Anew { DOUBT_STRESS.min(self.policy.max_stress) } else { 0.0 };
         let wanted = kp * error + kd * slope + self.integral;
         let step = self.policy.slew * dt;
@@ -329,7 +333,9 @@ impl Controller {
             return 0;
         }
         let most = f64::from(self.policy.slots);
-        let mut supply = ((budget.0 - self.policy.idle.0) / self.core_power).clamp(0.0, most);
+        let wanted = (budget.0 - self.policy.idle.0) / self.core_power;
+        self.headroom = (wanted / most - 1.0).clamp(0.0, 1.0);
+        let mut supply = wanted.clamp(0.0, most);
         if trust > Trust::Anew {
             supply = supply.min((most / 2.0).max(1.0));
         }
