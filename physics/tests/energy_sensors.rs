@@ -1,6 +1,10 @@
 //! One test for each way in which energy counters are known to mislead; each asserts the total that is right.
 
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a failure to unwrap is a failure of the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a failure to unwrap is a failure of the test"
+)]
 
 mod fixture;
 
@@ -230,19 +234,43 @@ fn memory_has_a_unit_of_its_own_on_some_servers() {
 #[test]
 fn the_board_of_sapphire_rapids_counts_whole_joules() {
     let machine = Fixture::new();
-    // Its package register exists, and cannot be missed: take it away by a model that shows only the board.
-    machine.intel(0x8F, &ONE).register(0, 0x606, 0x000A_0E03).register(0, 0x611, 5).register(0, 0x64D, 1_000);
-    let watch = machine.watch("msr");
-    assert_eq!(watch.domains(), ["package-0"], "the board contains the package");
+    machine.intel(0x8F, &ONE).register(0, 0x606, 0x000A_0E03).register(0, 0x64D, 1_000);
+    let mut watch = machine.watch("msr");
+    assert_eq!(watch.domains(), ["platform"]);
+    machine.register(0, 0x64D, 1_003);
+    watch.tick();
+    assert_joules(&watch, 3.0);
+    // Other processors count their board in the unit of 0x606.
+    let machine = Fixture::new();
+    machine.intel(0x9A, &ONE).register(0, 0x606, 0x000A_0E03).register(0, 0x64D, 1_000);
+    let mut watch = machine.watch("msr");
+    machine.register(0, 0x64D, 1_000 + 16_384);
+    watch.tick();
+    assert_joules(&watch, 1.0);
+}
+
+#[test]
+fn the_board_is_not_added_to_packages_and_does_not_stand_in_for_one_socket() {
+    let machine = Fixture::new();
+    machine.intel(0x8F, &TWO);
+    for cpu in 0..2 {
+        machine.register(cpu, 0x606, 0x000A_0E03).register(cpu, 0x611, 5).register(cpu, 0x64D, 1_000);
+    }
+    assert_eq!(machine.watch("msr").domains(), ["package-0", "package-1"]);
     let found = survey(&machine.root(), None);
     let board = found.energy[2].items.iter().find(|item| item.name == "psys").unwrap();
     assert!(!board.counted && board.note.as_deref().unwrap().contains("contains the packages"));
+    machine.remove("dev/cpu/1/msr/611");
+    assert_eq!(machine.try_open("auto").unwrap().energy_source(), Source::Model, "half a machine is none");
 }
 
 #[test]
 fn a_register_that_a_hypervisor_answers_with_zero_is_no_counter() {
     let machine = Fixture::new();
-    machine.processor("GenuineIntel", 6, 0x6A, "hypervisor", &ONE).register(0, 0x606, 0x000A_0E03).register(0, 0x611, 0);
+    machine
+        .processor("GenuineIntel", 6, 0x6A, "hypervisor", &ONE)
+        .register(0, 0x606, 0x000A_0E03)
+        .register(0, 0x611, 0);
     assert_eq!(machine.try_open("auto").unwrap().energy_source(), Source::Model);
     let found = survey(&machine.root(), None);
     assert_eq!(found.energy[2].state, State::Unusable);
@@ -253,7 +281,12 @@ fn a_register_that_a_hypervisor_answers_with_zero_is_no_counter() {
 #[test]
 fn memory_that_shows_zero_is_left_out_with_a_reason() {
     let machine = Fixture::new();
-    machine.intel(0x9A, &ONE).zone("intel-rapl:0", "package-0", 5, RANGE_14).zone("intel-rapl:0:0", "dram", 0, RANGE_14);
+    machine.intel(0x9A, &ONE).zone("intel-rapl:0", "package-0", 5, RANGE_14).zone(
+        "intel-rapl:0:0",
+        "dram",
+        0,
+        RANGE_14,
+    );
     assert_eq!(machine.watch("auto").domains(), ["package-0"]);
     let found = survey(&machine.root(), None);
     assert!(found.energy[1].items.iter().any(|item| item.note.as_deref() == Some("shows zero all the time")));
@@ -264,7 +297,9 @@ fn memory_that_shows_zero_is_left_out_with_a_reason() {
 #[test]
 fn perf_comes_first_and_counts_in_units_of_2_to_the_minus_32_joules() {
     let machine = Fixture::new();
-    machine.intel(0x55, &TWO).pmu("0-1", &[("energy-pkg", 2), ("energy-ram", 3), ("energy-cores", 1), ("energy-psys", 5)]);
+    machine
+        .intel(0x55, &TWO)
+        .pmu("0-1", &[("energy-pkg", 2), ("energy-ram", 3), ("energy-cores", 1), ("energy-psys", 5)]);
     for cpu in 0..2 {
         machine.event(2, cpu, 0).event(3, cpu, 0).event(5, cpu, 0).event(1, cpu, 0);
     }
@@ -316,7 +351,10 @@ fn older_kernels_list_a_core_for_each_die_of_amd_and_each_shows_the_socket() {
 fn a_unit_that_is_no_exact_fraction_is_refused_and_the_next_door_taken() {
     let machine = Fixture::new();
     machine.intel(0x55, &ONE).pmu("0", &[("energy-pkg", 2)]).event(2, 0, 0);
-    machine.write("sys/bus/event_source/devices/power/events/energy-pkg.scale", "0.33333333333333333333333333333333333333333");
+    machine.write(
+        "sys/bus/event_source/devices/power/events/energy-pkg.scale",
+        "0.33333333333333333333333333333333333333333",
+    );
     machine.zone("intel-rapl:0", "package-0", 1_000_000, RANGE_14);
     assert_eq!(machine.watch("auto").instruments.energy_source(), Source::Powercap);
     let error = machine.try_open("perf").unwrap_err().to_string();
@@ -333,7 +371,10 @@ fn amd_energy_shows_a_socket_for_each_numa_node() {
         machine.write(&format!("sys/devices/system/node/node{node}/cpulist"), format!("{node}\n"));
     }
     let show = |a: i64, b: i64| {
-        machine.shows(2, "energy1", "Ecore000", 500 + a).shows(2, "energy5", "Esocket0", a).shows(2, "energy6", "Esocket1", a);
+        machine
+            .shows(2, "energy1", "Ecore000", 500 + a)
+            .shows(2, "energy5", "Esocket0", a)
+            .shows(2, "energy6", "Esocket1", a);
         machine.shows(2, "energy7", "Esocket2", b).shows(2, "energy8", "Esocket3", b);
     };
     show(10_000_000, 20_000_000);

@@ -18,7 +18,11 @@ fn everything() -> Fixture {
     for (cpu, below) in [(0, 50), (1, 43)] {
         machine.register(cpu, 0x1A2, 100 << 16).register(cpu, 0x1B1, VALID | below << 16);
     }
-    machine.thermal_zone(0, "acpitz", 27_800).thermal_zone(1, "x86_pkg_temp", 51_000).thermal_zone(2, "x86_pkg_temp", 58_000);
+    machine.thermal_zone(0, "acpitz", 27_800).thermal_zone(1, "x86_pkg_temp", 51_000).thermal_zone(
+        2,
+        "x86_pkg_temp",
+        58_000,
+    );
     machine.thermal_zone(3, "cpu-thermal", 61_000).thermal_zone(4, "gpu-thermal", 90_000);
     machine.hwmon(0, "k10temp").shows(0, "temp1", "Tctl", 79_000).shows(0, "temp2", "Tdie", 52_000);
     machine.hwmon(1, "coretemp").shows(1, "temp1", "Package id 0", 53_000).shows(1, "temp2", "Core 0", 55_000);

@@ -124,7 +124,7 @@ impl Channel {
 
 /// Why a source was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// It cannot be read any more.
     #[error("{0}")]
     Unreadable(ReadError),
@@ -162,6 +162,7 @@ impl Bank {
     }
 
     /// Whether accelerators are not yet in the sum: the board's counter, and a host's file, have them.
+    #[cfg(feature = "nvml")]
     pub(crate) fn leaves_out_accelerators(&self) -> bool {
         self.channels.iter().all(|channel| !matches!(channel.counter.domain, Domain::Platform | Domain::Machine))
     }

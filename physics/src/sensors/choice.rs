@@ -76,8 +76,7 @@ pub struct Choice {
     pub file: Option<PathBuf>,
 }
 
-const ENERGY: [Source; 6] =
-    [Source::Perf, Source::Powercap, Source::Msr, Source::Hwmon, Source::File, Source::Model];
+const ENERGY: [Source; 6] = [Source::Perf, Source::Powercap, Source::Msr, Source::Hwmon, Source::File, Source::Model];
 const TEMPERATURE: [Source; 5] = [Source::Msr, Source::ThermalZone, Source::Hwmon, Source::File, Source::Model];
 
 /// A word with its file, if it is one for a part.
@@ -173,7 +172,10 @@ mod tests {
     fn one_word_asks_for_what_it_can_give() {
         assert_eq!(choice("auto"), Choice::default());
         assert_eq!(choice("perf"), Choice { energy: Pick::Only(Source::Perf), ..Choice::default() });
-        assert_eq!(choice("thermal-zone"), Choice { thermometer: Pick::Only(Source::ThermalZone), ..Choice::default() });
+        assert_eq!(
+            choice("thermal-zone"),
+            Choice { thermometer: Pick::Only(Source::ThermalZone), ..Choice::default() }
+        );
         let both = Pick::Prefer(Source::Msr);
         assert_eq!(choice("msr"), Choice { energy: both, thermometer: both, file: None });
         let model = Pick::Only(Source::Model);
@@ -194,7 +196,16 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for text in ["auto", "powercap+thermal-zone", "perf+auto", "msr", "file:/a", "model+hwmon", "model+model", "file:/a+msr"] {
+        for text in [
+            "auto",
+            "powercap+thermal-zone",
+            "perf+auto",
+            "msr",
+            "file:/a",
+            "model+hwmon",
+            "model+model",
+            "file:/a+msr",
+        ] {
             assert_eq!(choice(text).to_string(), text);
             assert_eq!(choice(&choice(text).to_string()), choice(text));
         }

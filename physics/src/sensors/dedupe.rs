@@ -72,7 +72,8 @@ pub(crate) fn dedupe<T>(
                 Some(if candidate.twin { "the same counter, seen a second time" } else { "seen a second time" })
             }
             kind => {
-                let mirror = |other: &Candidate<T>| same_socket(other.kind, kind) && mirrors(&other.port, &candidate.port);
+                let mirror =
+                    |other: &Candidate<T>| same_socket(other.kind, kind) && mirrors(&other.port, &candidate.port);
                 kept.iter().any(mirror).then_some("mirrors the counter of another die of its socket")
             }
         };
@@ -150,8 +151,12 @@ mod tests {
     #[test]
     fn packages_and_memory_win_over_the_board() {
         let board = ("psys", Kind::Platform, false, 9);
-        let seen =
-            [board, ("package-0", package(0, 0), false, 5), ("dram", Kind::Dram { socket: 0, die: 0 }, false, 1), ("core", Kind::Part, false, 3)];
+        let seen = [
+            board,
+            ("package-0", package(0, 0), false, 5),
+            ("dram", Kind::Dram { socket: 0, die: 0 }, false, 1),
+            ("core", Kind::Part, false, 3),
+        ];
         assert_eq!(kept(&seen), [Domain::Package(0), Domain::Dram(0)]);
         assert_eq!(kept(&[board]), [Domain::Platform]);
         assert_eq!(kept(&[board, board]), [Domain::Platform], "one board");

@@ -84,7 +84,8 @@ pub fn write(path: &Path, report: &HostReport) -> std::io::Result<()> {
     let HostReport { sequence, interval_ms, energy_uj, max_energy_range_uj, max_power, celsius, quality } = report;
     let mut text = format!("{HEADER}\nsequence={sequence}\ninterval_ms={interval_ms}\nmax_power_w={}\n", max_power.0);
     if let Some(energy_uj) = energy_uj {
-        writeln!(text, "energy_uj={energy_uj}\nmax_energy_range_uj={max_energy_range_uj}").expect("writing to a string");
+        writeln!(text, "energy_uj={energy_uj}\nmax_energy_range_uj={max_energy_range_uj}")
+            .expect("writing to a string");
     }
     if let Some(celsius) = celsius {
         writeln!(text, "celsius={}", celsius.0).expect("writing to a string");
@@ -271,8 +272,8 @@ pub(crate) fn attempt(path: Option<&Path>) -> Attempt<Bank> {
             source,
             quality: report.quality,
             spec: CounterSpec::NANOJOULES,
-            // What is shown may catch up with several renewals at once.
-            max_power: Watts(report.max_power.0 * 4.0),
+            // What is shown catches up at once with what it was behind.
+            max_power: Watts(report.max_power.0 * 2.0),
             refresh_ms: report.interval_ms,
         };
         let host = HostEnergy { file, smooth, quality: report.quality };

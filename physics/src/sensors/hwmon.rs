@@ -172,13 +172,16 @@ fn thermometers<P: Fn(&str) -> bool>(
                 }
                 Err(error) => {
                     items.push(Item::left_out(shown, &path, error.to_string()));
-                    failed.get_or_insert_with(|| Obstacle::file(&path, error, "sudo chmod a+r /sys/class/hwmon/hwmon*/temp*_input"));
+                    failed.get_or_insert_with(|| {
+                        Obstacle::file(&path, error, "sudo chmod a+r /sys/class/hwmon/hwmon*/temp*_input")
+                    });
                 }
             }
         }
     }
     if eyes.is_empty() {
-        let obstacle = failed.unwrap_or_else(|| Obstacle::new(format!("/{FOLDER} shows no temperature of {kind}"), None));
+        let obstacle =
+            failed.unwrap_or_else(|| Obstacle::new(format!("/{FOLDER} shows no temperature of {kind}"), None));
         return Attempt::unusable(source, kind, items, obstacle);
     }
     Attempt::usable(source, kind, items, Thermometer::new(source, kind, Quality::Measured, refresh_ms, eyes))

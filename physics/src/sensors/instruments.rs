@@ -52,7 +52,8 @@ pub struct Change {
 /// All sensors of a machine.
 #[derive(Debug)]
 pub struct Instruments {
-    ladder: Ladder,
+    /// How many rungs of energy and of temperature a choice leaves: the rank of the model below them.
+    rungs: (usize, usize),
     energy: Option<Standing<Bank>>,
     thermometer: Option<Standing<Thermometer>>,
     /// Always driven, so that it is warm when it is needed.
@@ -89,9 +90,8 @@ impl Instruments {
         let thermometer = ladder.thermometer(&processor, Search::Best, &mut findings).flatten();
         let missed = Missed { choice: &ladder.choice, findings: &findings };
         missed.check(energy.as_ref().map(|it| it.on.source), thermometer.as_ref().map(|it| it.on.source))?;
-        let scout = Scout::start(ladder.clone());
         let mut it = Self {
-            ladder,
+            rungs: (ladder.energy_rungs(), ladder.temperature_rungs()),
             energy,
             thermometer,
             plant: Plant::settled(model.plant, model.idle),
@@ -101,7 +101,7 @@ impl Instruments {
             modelled: Reading::default(),
             metering: Metering::default(),
             counters: Vec::new(),
-            scout,
+            scout: Scout::start(ladder),
             caught: None,
             started: Instant::now(),
             last_us: 0,
@@ -240,11 +240,11 @@ impl Instruments {
         };
         let energy = match &self.energy {
             Some(it) => failed(it.on.failure(now_us).is_some(), it.rank),
-            None => failed(false, self.ladder.energy_rungs()),
+            None => failed(false, self.rungs.0),
         };
         let thermometer = match &self.thermometer {
             Some(it) => failed(it.on.failure(now_us).is_some(), it.rank),
-            None => failed(false, self.ladder.temperature_rungs()),
+            None => failed(false, self.rungs.1),
         };
         if energy == Search::Nothing && thermometer == Search::Nothing {
             return;
@@ -354,8 +354,10 @@ impl Missed<'_> {
 
     fn unusable(&self, source: Source, part: &'static str) -> SensorError {
         let obstacle = telling(self.findings, source).and_then(|finding| finding.obstacle.clone());
-        let (reason, remedy) = obstacle
-            .map_or_else(|| ("this machine does not have it".to_owned(), None), |obstacle| (obstacle.reason, obstacle.remedy));
+        let (reason, remedy) = obstacle.map_or_else(
+            || ("this machine does not have it".to_owned(), None),
+            |obstacle| (obstacle.reason, obstacle.remedy),
+        );
         SensorError::Unusable { source_name: source.name(), part, reason, remedy }
     }
 }

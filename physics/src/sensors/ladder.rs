@@ -93,7 +93,7 @@ pub(crate) enum Search {
 type Found<T> = Option<Option<Standing<T>>>;
 
 /// The ladders of one machine, and what is wanted of them.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Ladder {
     pub(crate) root: Root,
     pub(crate) choice: Choice,

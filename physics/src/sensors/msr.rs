@@ -46,8 +46,7 @@ const PACKAGE_THERM_STATUS: u32 = 0x1B1;
 
 const LOW_HALF: u64 = 0xFFFF_FFFF;
 const REMEDY_MODULE: &str = "sudo modprobe msr   # the kernel's CONFIG_X86_MSR";
-const REMEDY_RIGHT: &str =
-    "sudo setcap cap_sys_rawio,cap_dac_read_search+ep \"$(command -v maxwell)\"   # not while the kernel is locked down";
+const REMEDY_RIGHT: &str = "sudo setcap cap_sys_rawio,cap_dac_read_search+ep \"$(command -v maxwell)\"   # not while the kernel is locked down";
 
 /// One register, once.
 fn read(root: &Root, cpu: u32, register: u32) -> Result<u64, ReadError> {
@@ -56,8 +55,7 @@ fn read(root: &Root, cpu: u32, register: u32) -> Result<u64, ReadError> {
 
 /// Models of family 6 whose memory counts 2⁻¹⁶ J (`arch/x86/events/rapl.c`, `model_hsx` and `model_knl`).
 fn has_fixed_dram_unit(processor: &Processor) -> bool {
-    processor.family == 6
-        && matches!(processor.model, 0x3F | 0x4F | 0x56 | 0x55 | 0x6A | 0x6C | 0x57 | 0x85)
+    processor.family == 6 && matches!(processor.model, 0x3F | 0x4F | 0x56 | 0x55 | 0x6A | 0x6C | 0x57 | 0x85)
 }
 
 /// Models of family 6 whose board counts joules (`model_spr`): Sapphire Rapids and Emerald Rapids.
@@ -133,11 +131,22 @@ struct Count {
 fn build(root: &Root, processor: &Processor) -> Result<(Bank, Vec<Item>), (Vec<Item>, Obstacle)> {
     let mut items = Vec::new();
     let mut candidates = Vec::new();
+    let mut missing = None;
     for lead in one_a_counter(processor) {
         match of_die(root, processor, lead, &mut items) {
-            Ok(found) => candidates.extend(found),
+            Ok((found, without_package)) => {
+                candidates.extend(found);
+                missing = missing.or(without_package);
+            }
             Err(obstacle) => return Err((items, obstacle)),
         }
+    }
+    // A package that is missing is missing in the sum, unless the board has them all and no package is added to it.
+    let is = |kind: fn(Kind) -> bool| candidates.iter().any(|candidate| kind(candidate.kind));
+    if let Some(obstacle) = missing
+        && (is(|kind| matches!(kind, Kind::Package { .. })) || !is(|kind| kind == Kind::Platform))
+    {
+        return Err((items, obstacle));
     }
     let (mut kept, dropped) = dedupe(candidates, |a: &Count, b| a.port.mirrors(&b.port));
     items.extend(dropped);
@@ -166,13 +175,13 @@ fn one_a_counter(processor: &Processor) -> Vec<Lead> {
     leads
 }
 
-/// The counters of one die. Only the package must be there.
+/// The counters of one die, and what became of its package if it shows none.
 fn of_die(
     root: &Root,
     processor: &Processor,
     lead: Lead,
     items: &mut Vec<Item>,
-) -> Result<Vec<Candidate<Count>>, Obstacle> {
+) -> Result<(Vec<Candidate<Count>>, Option<Obstacle>), Obstacle> {
     let Lead { package: socket, die, cpu } = lead;
     let path = |register: u32| format!("dev/cpu/{cpu}/msr at 0x{register:X}");
     let amd = processor.vendor.is_amd_like();
@@ -198,11 +207,14 @@ fn of_die(
         (true, false) => (AMD_PKG_ENERGY, LOW_HALF),
         (false, _) => (PKG_ENERGY, LOW_HALF),
     };
-    let port = open(package, mask).map_err(|error| Obstacle::file(&path(package), error, REMEDY_RIGHT))?;
     let spec = CounterSpec { max: mask, ..CounterSpec::rapl(esu) };
-    let mut found = vec![candidate(Kind::Package { socket, die }, package, port, spec)];
+    let (mut found, mut missing) = (Vec::new(), None);
+    match open(package, mask) {
+        Ok(port) => found.push(candidate(Kind::Package { socket, die }, package, port, spec)),
+        Err(error) => missing = Some(Obstacle::file(&path(package), error, REMEDY_RIGHT)),
+    }
     if amd {
-        return Ok(found);
+        return Ok((found, missing));
     }
     let dram = CounterSpec::rapl(if has_fixed_dram_unit(processor) { 16 } else { esu });
     let psys = CounterSpec::rapl(if has_joule_psys(processor) { 0 } else { esu });
@@ -216,7 +228,7 @@ fn of_die(
             Err(error) => items.push(Item::left_out("dram or psys", &path(register), error.to_string())),
         }
     }
-    Ok(found)
+    Ok((found, missing))
 }
 
 /// Looks for thermal registers and opens one a package.
@@ -239,7 +251,8 @@ pub(crate) fn thermometer(root: &Root, processor: &Processor) -> Attempt<Thermom
             if tj_max == 0 {
                 return Err((TEMPERATURE_TARGET, ReadError::Impossible));
             }
-            let register = root.register(lead.cpu, PACKAGE_THERM_STATUS).map_err(|error| (PACKAGE_THERM_STATUS, error))?;
+            let register =
+                root.register(lead.cpu, PACKAGE_THERM_STATUS).map_err(|error| (PACKAGE_THERM_STATUS, error))?;
             let mut eye = Eye::Below { register, tj_max };
             eye.celsius(0).map_err(|error| (PACKAGE_THERM_STATUS, error)).map(|_| eye)
         };

@@ -26,7 +26,8 @@ use super::rapl::Limits;
 use super::root::{Kept, ReadError, Root, cpu_list};
 
 const FOLDER: &str = "sys/bus/event_source/devices/power";
-const REMEDY: &str = "sudo setcap cap_perfmon+ep \"$(command -v maxwell)\"   # or: sudo sysctl kernel.perf_event_paranoid=0";
+const REMEDY: &str =
+    "sudo setcap cap_perfmon+ep \"$(command -v maxwell)\"   # or: sudo sysctl kernel.perf_event_paranoid=0";
 /// Package, memory, board; and one to spare.
 const MOST_EVENTS: usize = 4;
 /// No machine has more dies.
@@ -121,7 +122,8 @@ pub(crate) fn attempt(root: &Root, processor: &Processor) -> Attempt<Bank> {
     let (source, kind) = (Source::Perf, "perf");
     if !root.exists(FOLDER) {
         let reason = "the kernel shows no `power` PMU";
-        let remedy = (!processor.hypervisor).then_some("sudo modprobe rapl   # the kernel's CONFIG_PERF_EVENTS_INTEL_RAPL");
+        let remedy =
+            (!processor.hypervisor).then_some("sudo modprobe rapl   # the kernel's CONFIG_PERF_EVENTS_INTEL_RAPL");
         return Attempt::absent(source, kind, Obstacle::new(reason, remedy));
     }
     match build(root, processor) {
@@ -197,7 +199,13 @@ fn events(root: &Root, processor: &Processor) -> Result<(u32, Vec<Candidate<Even
                 _ => Kind::Platform,
             };
             let port = Event { config, cpu, spec };
-            found.push(Candidate { name: format!("{event} on core {cpu}"), path: path.clone(), kind, twin: false, port });
+            found.push(Candidate {
+                name: format!("{event} on core {cpu}"),
+                path: path.clone(),
+                kind,
+                twin: false,
+                port,
+            });
         }
     }
     Ok((pmu, found))
@@ -250,7 +258,18 @@ mod tests {
 
     #[test]
     fn a_scale_without_an_exact_fraction_is_refused() {
-        for text in ["", "0", "-1", "1e40", "1e-60", "0.1234567890123456789012345678901234567891", "inf", "nan", "2^-32", "1.2.3"] {
+        for text in [
+            "",
+            "0",
+            "-1",
+            "1e40",
+            "1e-60",
+            "0.1234567890123456789012345678901234567891",
+            "inf",
+            "nan",
+            "2^-32",
+            "1.2.3",
+        ] {
             assert_eq!(scale(text), None, "{text}");
         }
     }

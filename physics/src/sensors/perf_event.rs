@@ -40,16 +40,8 @@ pub(crate) fn open(kind: u32, config: u64, cpu: u32, leader: Option<BorrowedFd<'
     let pid: libc::pid_t = -1;
     // SAFETY: the kernel reads `size` bytes of the attributes, which live until the call returns, and writes to no memory
     // of ours: a size that it knows is never written back.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_perf_event_open,
-            &raw const attributes,
-            pid,
-            cpu,
-            group,
-            FLAG_FD_CLOEXEC,
-        )
-    };
+    let fd =
+        unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attributes, pid, cpu, group, FLAG_FD_CLOEXEC) };
     match libc::c_int::try_from(fd) {
         // SAFETY: the call succeeded, so this descriptor is open and nobody else's.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),

@@ -22,7 +22,8 @@ use super::rapl::Limits;
 use super::root::{ReadError, Root};
 
 const FOLDER: &str = "sys/class/powercap";
-const REMEDY: &str = "sudo chmod a+r /sys/class/powercap/*/energy_uj   # until the next boot; docs/sensors.md has a udev rule";
+const REMEDY: &str =
+    "sudo chmod a+r /sys/class/powercap/*/energy_uj   # until the next boot; docs/sensors.md has a udev rule";
 
 /// A zone, as its folder says.
 struct Zone {

@@ -56,9 +56,15 @@ impl Limits {
     }
 
     /// A counter with these limits.
-    pub(crate) fn channel(self, domain: Domain, source: Source, spec: CounterSpec, port: Port, refresh_ms: u32) -> Channel {
-        let counter =
-            Counter { domain, source, quality: self.quality, spec, max_power: self.most(domain), refresh_ms };
+    pub(crate) fn channel(
+        self,
+        domain: Domain,
+        source: Source,
+        spec: CounterSpec,
+        port: Port,
+        refresh_ms: u32,
+    ) -> Channel {
+        let counter = Counter { domain, source, quality: self.quality, spec, max_power: self.most(domain), refresh_ms };
         Channel::new(counter, port)
     }
 }

@@ -323,7 +323,8 @@ mod tests {
 
     #[test]
     fn a_temperature_may_be_negative() {
-        for (content, number) in [("-40000\n", Ok(-40_000)), ("51000", Ok(51_000)), ("--1", Err(ReadError::Malformed))] {
+        for (content, number) in [("-40000\n", Ok(-40_000)), ("51000", Ok(51_000)), ("--1", Err(ReadError::Malformed))]
+        {
             let (_folder, root) = holding(content.as_bytes());
             assert_eq!(root.keep("it").unwrap().signed(), number);
         }

@@ -75,8 +75,7 @@ fn accelerators(root: &Root) -> Finding {
     let item = |card: &String| Item { counted: built_in, ..Item::counted(card, &format!("{folder}/{card}")) };
     let items = cards.iter().map(item).collect();
     let state = if built_in { State::Usable } else { State::Unusable };
-    let obstacle = (!built_in).then(|| {
-        Obstacle::new("this Maxwell is built without NVML", Some("cargo install maxwell --features nvml"))
-    });
+    let obstacle = (!built_in)
+        .then(|| Obstacle::new("this Maxwell is built without NVML", Some("cargo install maxwell --features nvml")));
     Finding { source, kind, state, items, obstacle }
 }

@@ -69,9 +69,7 @@ fn zones(
         }
     }
     match failed {
-        _ if !eyes.is_empty() => {
-            Attempt::usable(source, kind, items, Thermometer::new(source, kind, quality, 1, eyes))
-        }
+        _ if !eyes.is_empty() => Attempt::usable(source, kind, items, Thermometer::new(source, kind, quality, 1, eyes)),
         Some(obstacle) => Attempt::unusable(source, kind, items, obstacle),
         None => Attempt::absent(source, kind, Obstacle::new(format!("/{FOLDER} has no zone {kind}"), None)),
     }

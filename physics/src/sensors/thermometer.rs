@@ -22,10 +22,7 @@ pub(crate) enum Eye {
     Thousandths(Kept),
     /// A register that shows degrees below the temperature at which the processor slows down
     /// (drivers/thermal/intel/intel_tcc.c).
-    Below {
-        register: Register,
-        tj_max: u8,
-    },
+    Below { register: Register, tj_max: u8 },
     /// The host's file.
     Host(HostTemperature),
 }

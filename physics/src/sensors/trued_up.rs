@@ -53,7 +53,11 @@ impl TruedUp {
     /// The counter shows `raw` at `now_us`. `power` is what the source says about power right now, if it says anything;
     /// otherwise the power of the last stretch is taken. Answers whether the value could be true: a delta that no domain
     /// could have drawn is a reset, its energy unknown, and the caller must say so.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, which is what a bound wants")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` saturates, which is what a bound wants"
+    )]
     pub fn observe(&mut self, raw: u64, power: Option<Watts>, now_us: u64) -> bool {
         let raw = raw.min(self.spec.max);
         if let Some(power) = power.filter(|power| power.0.is_finite()) {
