@@ -4,7 +4,12 @@
 //! * Card 1 draws 50 W, is renewed every 20 ms, and falls off the bus after 700 ms.
 //! * Every tenth call that asks for energy blocks for 100 ms.
 
-#![allow(non_snake_case, clippy::cast_possible_truncation, reason = "the names and types are NVIDIA's")]
+#![allow(
+    non_snake_case,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "the names and types are NVIDIA's"
+)]
 
 use std::ffi::{c_char, c_int, c_uint, c_ulonglong};
 use std::sync::OnceLock;

@@ -163,6 +163,21 @@ fn a_better_source_is_taken_once_it_is_seen_to_move() {
 }
 
 #[test]
+fn two_counters_that_stand_still_do_not_take_turns() {
+    let machine = two_of_each();
+    let mut watch = machine.watch("auto");
+    let mut sources = vec![watch.instruments.energy_source()];
+    for _ in 0..900 {
+        watch.tick();
+        watch.instruments.wait_for_search();
+        if watch.instruments.energy_source() != sources[sources.len() - 1] {
+            sources.push(watch.instruments.energy_source());
+        }
+    }
+    assert_eq!(sources, [Source::Powercap, Source::Msr, Source::Model]);
+}
+
+#[test]
 fn measured_energy_warms_a_modelled_die() {
     let machine = Fixture::new();
     machine.intel(0x9A, &ONE).zone("intel-rapl:0", "package-0", 0, RANGE_14).energy("intel-rapl:0", 1);
@@ -286,10 +301,29 @@ fn a_writer_that_died_is_seen_as_age_and_then_left() {
     assert!(stale && watch.instruments.is_searching());
     watch.instruments.wait_for_search();
     watch.tick();
-    // The file can still be read, so it is tried once more and found silent again; the model is not far.
     assert!(watch.changed);
-    assert_eq!(watch.instruments.energy_source(), Source::Model);
-    assert_eq!(watch.instruments.thermometer_source(), Source::Model);
+    // The file can still be read, but what it says is old: it is not believed again before something new is written.
+    let modelled = |watch: &mut Watch, ticks: u32| {
+        for _ in 0..ticks {
+            assert_eq!(watch.instruments.energy_source(), Source::Model);
+            assert_eq!(watch.instruments.thermometer_source(), Source::Model);
+            watch.tick();
+        }
+        assert!(watch.instruments.is_searching());
+    };
+    modelled(&mut watch, 1_001);
+    watch.instruments.wait_for_search();
+    watch.tick();
+    modelled(&mut watch, 1_001);
+    for n in 10..80 {
+        write(&path, &report(n, 30_000_000 + n * 100_000, 55.0)).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    watch.instruments.wait_for_search();
+    watch.tick();
+    assert_eq!(watch.instruments.energy_source(), Source::File);
+    assert_eq!(watch.instruments.thermometer_source(), Source::File);
+    assert!((watch.celsius() - 55.0).abs() < 1e-9);
 }
 
 #[test]

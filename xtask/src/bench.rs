@@ -10,20 +10,27 @@ use clap::ValueEnum;
 pub(crate) enum Suite {
     /// The order book against the usual alternatives, clearing, cells, metering, and ticks on time.
     Market,
+    /// A look at the machine's sensors.
+    Physics,
 }
 
 /// The programs of a suite: package and benchmark.
 const MARKET: [(&str, &str); 3] =
     [("maxwell-core", "market"), ("maxwell-hypervisor", "cells"), ("maxwell-daemon", "ticks")];
 
-const BEGIN: &str = "<!-- begin: written by `cargo xtask bench market` -->";
+const PHYSICS: [(&str, &str); 1] = [("maxwell-physics", "sensors")];
+
 const END: &str = "<!-- end -->";
 
 /// Runs a suite and rewrites its part of docs/benchmarks.md.
 pub(crate) fn bench(suite: Suite) -> Result<(), String> {
-    let Suite::Market = suite;
+    let (programs, word) = match suite {
+        Suite::Market => (&MARKET[..], "market"),
+        Suite::Physics => (&PHYSICS[..], "physics"),
+    };
+    let begin = format!("<!-- begin: written by `cargo xtask bench {word}` -->");
     let mut tables = String::new();
-    for (package, name) in MARKET {
+    for (package, name) in programs {
         eprintln!("xtask: measuring {package}/{name}");
         let output = Command::new("cargo")
             .args(["bench", "--quiet", "--package", package, "--bench", name])
@@ -40,10 +47,10 @@ pub(crate) fn bench(suite: Suite) -> Result<(), String> {
     }
     let page = crate::root().join("docs/benchmarks.md");
     let old = std::fs::read_to_string(&page).map_err(|error| format!("{}: {error}", page.display()))?;
-    let (before, rest) = old.split_once(BEGIN).ok_or_else(|| format!("{} has no `{BEGIN}`", page.display()))?;
+    let (before, rest) = old.split_once(&begin).ok_or_else(|| format!("{} has no `{begin}`", page.display()))?;
     let (_, after) = rest.split_once(END).ok_or_else(|| format!("{} has no `{END}`", page.display()))?;
     let mut new = String::new();
-    write!(new, "{before}{BEGIN}\n\nMeasured on: {}.\n\n{}\n{END}{after}", machine(), tables.trim_end())
+    write!(new, "{before}{begin}\n\nMeasured on: {}.\n\n{}\n{END}{after}", machine(), tables.trim_end())
         .expect("writing to a string");
     std::fs::write(&page, new).map_err(|error| format!("{}: {error}", page.display()))
 }

@@ -21,6 +21,8 @@ const READS: u32 = 3;
 /// How often, and how long apart, two counters are compared to tell whether they are one.
 const WATCHES: u32 = 3;
 const WATCH: Duration = Duration::from_millis(1);
+/// A source that is renewed more seldom is not waited for.
+pub(crate) const SLOWEST_MS: u32 = 1_000;
 
 /// Where a count is read.
 #[derive(Debug)]
@@ -196,8 +198,11 @@ impl Bank {
             .find_map(|channel| Some((channel.counter.domain, channel.failure(now_us, age_us)?)))
     }
 
-    /// Whether every counter that heats the die moves within `patience`. Sleeps: not for the tick.
+    /// Whether every counter that heats the die moves within `patience`, or within three renewals of a slow one. Sleeps:
+    /// not for the tick.
     pub(crate) fn moves(&mut self, patience: Duration) -> bool {
+        let slowest = self.channels.iter().map(|channel| channel.counter.refresh_ms.min(SLOWEST_MS)).max().unwrap_or(0);
+        let patience = patience.max(Duration::from_millis(3 * u64::from(slowest)));
         let mut before = Vec::new();
         self.read(0, &mut before);
         let mut now = Vec::new();

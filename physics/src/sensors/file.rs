@@ -228,6 +228,19 @@ pub(crate) struct HostTemperature {
 }
 
 impl HostTemperature {
+    /// Whether something new is written within so many milliseconds.
+    pub(crate) fn is_written(&mut self, patience_ms: u32) -> bool {
+        let sequence = |host: &mut Self| host.file.poll(0).ok().map(|(report, _)| report.sequence);
+        let first = sequence(self);
+        let written = (0..patience_ms).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            sequence(self) != first
+        });
+        // The first look of the reader is the first report.
+        self.file.last = None;
+        written
+    }
+
     pub(crate) fn celsius(&mut self, now_us: u64) -> Result<f64, ReadError> {
         let (report, _) = self.file.poll(now_us)?;
         if report.quality != self.quality {

@@ -83,7 +83,7 @@ pub(crate) enum Search {
     Nothing,
     /// All.
     Best,
-    /// All but this one, which failed.
+    /// All but this one, which failed; above it only what can be seen to work.
     Without(usize),
     /// Those above this one, and only what can be seen to work.
     Above(usize),
@@ -107,13 +107,12 @@ impl Ladder {
     /// The best energy that a search allows. `findings` collects what was in the way.
     pub(crate) fn energy(&self, processor: &Processor, search: Search, findings: &mut Vec<Finding>) -> Found<Bank> {
         let attempt = |rung| energy(&self.root, processor, self.file(), rung);
-        climb(&ENERGY, self.choice.energy, search, findings, |rung| {
+        climb(&ENERGY, self.choice.energy, search, findings, |rung, doubted| {
             let mut found = attempt(rung);
-            if matches!(search, Search::Above(_)) && found.built.as_mut().is_some_and(|bank| !bank.moves(TRIAL)) {
-                found.built = None;
-            } else if matches!(search, Search::Above(_)) && found.built.is_some() {
+            if doubted {
+                let moves = found.built.as_mut().is_some_and(|bank| bank.moves(TRIAL));
                 // The trial left its marks on this one.
-                found = attempt(rung);
+                found = if moves { attempt(rung) } else { Attempt { built: None, ..found } };
             }
             found
         })
@@ -126,8 +125,12 @@ impl Ladder {
         search: Search,
         findings: &mut Vec<Finding>,
     ) -> Found<Thermometer> {
-        climb(&TEMPERATURE, self.choice.thermometer, search, findings, |rung| {
-            temperature(&self.root, processor, self.file(), rung)
+        climb(&TEMPERATURE, self.choice.thermometer, search, findings, |rung, doubted| {
+            let mut found = temperature(&self.root, processor, self.file(), rung);
+            if doubted && found.built.as_mut().is_some_and(|thermometer| !thermometer.is_written()) {
+                found.built = None;
+            }
+            found
         })
     }
 
@@ -153,12 +156,13 @@ fn order(ladder: &[Source], pick: Pick) -> Vec<usize> {
     rungs
 }
 
+/// Tries rungs in order. `attempt` is told the rung, and whether it has to be seen to work.
 fn climb<T>(
     ladder: &[Source],
     pick: Pick,
     search: Search,
     findings: &mut Vec<Finding>,
-    mut attempt: impl FnMut(usize) -> Attempt<T>,
+    mut attempt: impl FnMut(usize, bool) -> Attempt<T>,
 ) -> Found<T> {
     if search == Search::Nothing {
         return None;
@@ -169,7 +173,14 @@ fn climb<T>(
             Search::Above(here) if rank >= here => break,
             _ => {}
         }
-        let Attempt { finding, built } = attempt(rung);
+        // What stands above was given up before, or never worked: it has to be seen to work. Else two counters that both
+        // stand still would take turns.
+        let doubted = match search {
+            Search::Above(_) => true,
+            Search::Without(failed) => rank < failed,
+            Search::Nothing | Search::Best => false,
+        };
+        let Attempt { finding, built } = attempt(rung, doubted);
         if let Some(on) = built {
             return Some(Some(Standing { rank, on }));
         }

@@ -6,6 +6,7 @@
 use maxwell_core::sensor::{Quality, Source, Temperature};
 use maxwell_core::units::Celsius;
 
+use super::bank::SLOWEST_MS;
 use super::file::HostTemperature;
 use super::root::{Kept, ReadError, Register};
 
@@ -88,6 +89,15 @@ impl Thermometer {
             age_ms: u32::try_from(age_us / 1_000).unwrap_or(u32::MAX),
             refresh_ms: self.refresh_ms,
             ..Temperature::fresh(celsius, self.source, self.quality)
+        })
+    }
+
+    /// Whether a host that writes a file still does: it is waited for, three renewals long. Sleeps: not for the tick.
+    pub(crate) fn is_written(&mut self) -> bool {
+        let patience_ms = 3 * self.refresh_ms.min(SLOWEST_MS);
+        self.eyes.iter_mut().all(|eye| match eye {
+            Eye::Host(host) => host.is_written(patience_ms),
+            Eye::Thousandths(_) | Eye::Below { .. } => true,
         })
     }
 
