@@ -35,6 +35,26 @@ fn powercap_wraps_where_its_range_says() {
 }
 
 #[test]
+fn no_unit_is_lost_at_powercaps_wraps() {
+    // What the kernel makes of a 32-bit register at 2⁻¹⁴ J: it cuts the unit to 61,035 nJ (intel_rapl_common.c).
+    let shown = |count: u64| (count & 0xFFFF_FFFF) * 61_035 / 1_000;
+    let machine = Fixture::new();
+    machine.intel(0x55, &ONE).zone("intel-rapl:0", "package-0", shown(1), shown(0xFFFF_FFFF));
+    assert_eq!(shown(0xFFFF_FFFF), RANGE_14);
+    let mut watch = machine.watch("powercap");
+    let mut count = 1;
+    while count < 20 << 32 {
+        // About ten kilojoules a minute.
+        count += 163_840_001;
+        machine.energy("intel-rapl:0", shown(count));
+        assert!(!watch.after(60_000).gap);
+    }
+    let true_uj = i128::from(count - 1) * 61_035 / 1_000;
+    let lost_uj = true_uj - i128::try_from(watch.metering.total() / 1_000).unwrap();
+    assert!(lost_uj.abs() <= 30, "{lost_uj} µJ in 20 wraps, where a unit is 61");
+}
+
+#[test]
 fn two_sockets_are_summed_and_psys_at_index_1_is_not_socket_1() {
     let machine = Fixture::new();
     machine.intel(0x55, &TWO);

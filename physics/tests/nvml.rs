@@ -71,6 +71,21 @@ fn cards_are_counted_exactly_while_their_driver_blocks_and_one_of_them_is_lost()
 }
 
 #[test]
+fn cards_are_not_added_to_a_board_that_contains_them() {
+    let machine = Fixture::new();
+    machine.intel(0x9A, &[(0, 0)]).zone("intel-rapl:0", "psys", 5_000_000, fixture::RANGE_14);
+    let mut cards = Cards::find(Some(library().as_os_str()));
+    let started = Instant::now();
+    while !cards.came_or_went() && started.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!cards.counters().is_empty());
+    let instruments = machine.try_open("auto").unwrap().with_cards(cards);
+    let domains: Vec<Domain> = instruments.counters().iter().map(|counter| counter.domain).collect();
+    assert_eq!(domains, [Domain::Platform]);
+}
+
+#[test]
 fn a_machine_without_the_library_says_so_and_goes_on() {
     let mut cards = Cards::find(Some("libno-such-thing.so".as_ref()));
     let started = Instant::now();

@@ -442,6 +442,26 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_a_report_or_an_error(
+        head in prop::sample::select(vec!["", "maxwell-sensor 1\n", "maxwell-sensor 1\nsequence=1\ncelsius=5\n"]),
+        tail in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..200),
+            "([a-z_]{0,12}=[-0-9.eNaninf]{0,20}\n){0,6}".prop_map(String::into_bytes),
+        ],
+    ) {
+        let mut bytes = head.as_bytes().to_vec();
+        bytes.extend(tail);
+        if let Ok(report) = HostReport::parse(&bytes) {
+            prop_assert!(bytes.starts_with(b"maxwell-sensor 1"));
+            prop_assert!(report.energy_uj.is_some() || report.celsius.is_some_and(|celsius| celsius.0.is_finite()));
+        }
+    }
+}
+
 // ── this machine ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]

@@ -78,6 +78,22 @@ fn a_readout_that_is_not_valid_is_no_temperature() {
 }
 
 #[test]
+fn a_processor_without_a_package_thermometer_shows_its_hottest_core() {
+    let machine = Fixture::new();
+    machine.intel(0x1A, &[(0, 0), (0, 0), (0, 0)]);
+    for (cpu, below) in [(0, 40), (1, 31), (2, 38)] {
+        machine.register(cpu, 0x1A2, 100 << 16).register(cpu, 0x19C, VALID | below << 16);
+    }
+    assert!((machine.watch("msr").celsius() - 69.0).abs() < 1e-9);
+    machine.register(2, 0x19C, 38 << 16);
+    assert_eq!(
+        machine.watch("auto").instruments.describe(),
+        "model + model",
+        "a core that shows nothing may be the hottest"
+    );
+}
+
+#[test]
 fn tctl_is_taken_only_where_no_tdie_is_shown_and_says_so() {
     let machine = Fixture::new();
     machine.amd(0x19, 0x21, &[(0, 0)]).hwmon(0, "k10temp").shows(0, "temp1", "Tctl", 60_000);

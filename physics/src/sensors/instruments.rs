@@ -197,19 +197,23 @@ impl Instruments {
     /// Takes over what the scout found. Answers whether the counters changed.
     fn adopt(&mut self, catch: Catch, now_us: u64) -> bool {
         self.retry_us = now_us + RETRY_US;
+        // A search among better rungs says nothing about those below: what failed meanwhile waits for the next.
+        let below = |search: Search| matches!(search, Search::Without(_));
+        let why = self.thermometer_failure(now_us);
         if let Some(found) = catch.thermometer
-            && better(self.thermometer.as_ref(), found.as_ref(), self.thermometer_failure(now_us).is_some())
+            && better(self.thermometer.as_ref(), found.as_ref(), why.is_some() && below(catch.errand.thermometer))
         {
             let to = found.as_ref().map_or(Source::Model, |it| it.on.source);
-            self.note("temperature", self.thermometer_source(), to, self.thermometer_failure(now_us));
+            self.note("temperature", self.thermometer_source(), to, why);
             self.thermometer = found;
         }
+        let why = self.energy_failure(now_us);
         let Some(found) = catch.energy else { return false };
-        if !better(self.energy.as_ref(), found.as_ref(), self.energy_failure(now_us).is_some()) {
+        if !better(self.energy.as_ref(), found.as_ref(), why.is_some() && below(catch.errand.energy)) {
             return false;
         }
         let to = found.as_ref().map_or(Source::Model, |it| it.on.source);
-        self.note("energy", self.energy_source(), to, self.energy_failure(now_us));
+        self.note("energy", self.energy_source(), to, why);
         self.energy = found;
         self.list_counters();
         true
@@ -255,6 +259,7 @@ impl Instruments {
             None => {
                 let lost = |search| matches!(search, Search::Without(_));
                 self.caught = Some(Catch {
+                    errand: Errand { energy, thermometer },
                     energy: lost(energy).then_some(None),
                     thermometer: lost(thermometer).then_some(None),
                 });

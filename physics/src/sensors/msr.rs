@@ -5,7 +5,7 @@
 //!         0x611  package   0x619  memory   0x64D  board                      0xC001029B  package, one a socket
 //!         0x614  [14:0] thermal design power   [46:32] most it may draw      0xC001029A  core: part of the package
 //!         0x610  [14:0] and [46:32] limits in force
-//!         0x1A2  [23:16] TjMax     0x1B1  [31] valid, [22:16] degrees below TjMax, [0…5] throttling
+//!         0x1A2  [23:16] TjMax     0x1B1  [31] valid, [22:16] degrees below TjMax, [0…5] throttling     0x19C  one core's
 //!         0x0BC  [0] energy is filtered
 //! ```
 //!
@@ -241,32 +241,39 @@ pub(crate) fn thermometer(root: &Root, processor: &Processor) -> Attempt<Thermom
     if let Some(obstacle) = no_device(root, processor) {
         return Attempt::absent(source, kind, obstacle);
     }
-    let mut items = Vec::new();
-    let mut eyes = Vec::new();
-    for lead in &processor.leads {
-        let path = |register: u32| format!("dev/cpu/{}/msr at 0x{register:X}", lead.cpu);
-        let open = || -> Result<Eye, (u32, ReadError)> {
-            let target = read(root, lead.cpu, TEMPERATURE_TARGET).map_err(|error| (TEMPERATURE_TARGET, error))?;
-            let tj_max = u8::try_from((target >> 16) & 0xFF).unwrap_or_default();
-            if tj_max == 0 {
-                return Err((TEMPERATURE_TARGET, ReadError::Impossible));
-            }
-            let register =
-                root.register(lead.cpu, PACKAGE_THERM_STATUS).map_err(|error| (PACKAGE_THERM_STATUS, error))?;
-            let mut eye = Eye::Below { register, tj_max };
-            eye.celsius(0).map_err(|error| (PACKAGE_THERM_STATUS, error)).map(|_| eye)
-        };
-        match open() {
+    // Processors before Sandy Bridge have no thermometer for the package: then the hottest core counts.
+    let lead = processor.leads.first().map_or(0, |lead| lead.cpu);
+    let (register, cpus, refused) = match read(root, lead, PACKAGE_THERM_STATUS) {
+        Err(ReadError::Io(_) | ReadError::Missing) => (THERM_STATUS, processor.online.clone(), true),
+        _ => (PACKAGE_THERM_STATUS, processor.leads.iter().map(|lead| lead.cpu).collect(), false),
+    };
+    let (mut items, mut eyes) = (Vec::new(), Vec::new());
+    for cpu in cpus {
+        match eye(root, cpu, register) {
             Ok(eye) => {
-                items.push(Item::counted(format!("package-{}", lead.package), &path(PACKAGE_THERM_STATUS)));
+                let name = if refused { format!("core {cpu}") } else { format!("package of core {cpu}") };
+                items.push(Item::counted(name, &format!("dev/cpu/{cpu}/msr at 0x{register:X}")));
                 eyes.push(eye);
             }
             Err((register, error)) => {
-                return Attempt::unusable(source, kind, items, Obstacle::file(&path(register), error, REMEDY_RIGHT));
+                let path = format!("dev/cpu/{cpu}/msr at 0x{register:X}");
+                return Attempt::unusable(source, kind, items, Obstacle::file(&path, error, REMEDY_RIGHT));
             }
         }
     }
     Attempt::usable(source, kind, items, Thermometer::new(source, kind, Quality::Measured, 1, eyes))
+}
+
+/// Opens the thermometer of a core, or of its package, that shows something possible; else the register that does not.
+fn eye(root: &Root, cpu: u32, register: u32) -> Result<Eye, (u32, ReadError)> {
+    let target = read(root, cpu, TEMPERATURE_TARGET).map_err(|error| (TEMPERATURE_TARGET, error))?;
+    let tj_max = u8::try_from((target >> 16) & 0xFF).unwrap_or_default();
+    if tj_max == 0 {
+        return Err((TEMPERATURE_TARGET, ReadError::Impossible));
+    }
+    let open = root.register(cpu, register).map_err(|error| (register, error))?;
+    let mut eye = Eye::Below { register: open, tj_max };
+    eye.celsius(0).map_err(|error| (register, error)).map(|_| eye)
 }
 
 /// What a processor says about having slowed itself down.

@@ -58,8 +58,11 @@ pub struct Processor {
     pub sgx: bool,
     /// It is a virtual machine's.
     pub hypervisor: bool,
-    /// Cores that are on-line, over all sockets.
+    /// How many cores are on-line, over all sockets.
     pub cpus: u32,
+    /// Which they are.
+    #[serde(skip)]
+    pub online: Vec<u32>,
     /// One core for each die.
     pub leads: Vec<Lead>,
 }
@@ -81,15 +84,16 @@ impl Processor {
             if root.number(&format!("{folder}/cpu{cpu}/online")) == Ok(0) {
                 continue;
             }
-            it.cpus += 1;
+            it.online.push(cpu);
             // Machines without sockets, ARM boards for instance, say -1.
             let number = |file: &str| root.number(&format!("{folder}/cpu{cpu}/topology/{file}"));
             let id = |file: &str| number(file).ok().and_then(|id| u32::try_from(id).ok()).unwrap_or(0);
             leads.entry((id("physical_package_id"), id("die_id"))).or_insert(cpu);
         }
         if leads.is_empty() {
-            (it.cpus, leads) = (1, BTreeMap::from([((0, 0), 0)]));
+            (it.online, leads) = (vec![0], BTreeMap::from([((0, 0), 0)]));
         }
+        it.cpus = u32::try_from(it.online.len()).unwrap_or(u32::MAX);
         it.leads = leads.into_iter().map(|((package, die), cpu)| Lead { package, die, cpu }).collect();
         it
     }
@@ -117,6 +121,7 @@ impl Processor {
             sgx: flag("sgx"),
             hypervisor: flag("hypervisor"),
             cpus: 0,
+            online: Vec::new(),
             leads: Vec::new(),
         }
     }

@@ -20,6 +20,7 @@ pub(crate) struct Errand {
 /// What was found: `None` was not looked for, `Some(None)` nothing that works.
 #[derive(Debug)]
 pub(crate) struct Catch {
+    pub(crate) errand: Errand,
     pub(crate) energy: Option<Option<Standing<Bank>>>,
     pub(crate) thermometer: Option<Option<Standing<Thermometer>>>,
 }
@@ -39,12 +40,12 @@ impl Scout {
         let (errands, requests) = sync_channel::<Errand>(1);
         let (answers, catches) = sync_channel::<Catch>(1);
         let run = move || {
-            while let Ok(Errand { energy, thermometer }) = requests.recv() {
+            while let Ok(errand) = requests.recv() {
                 let processor = Processor::of(&ladder.root);
                 let mut findings = Vec::new();
-                let energy = ladder.energy(&processor, energy, &mut findings);
-                let thermometer = ladder.thermometer(&processor, thermometer, &mut findings);
-                if answers.send(Catch { energy, thermometer }).is_err() {
+                let energy = ladder.energy(&processor, errand.energy, &mut findings);
+                let thermometer = ladder.thermometer(&processor, errand.thermometer, &mut findings);
+                if answers.send(Catch { errand, energy, thermometer }).is_err() {
                     break;
                 }
             }
@@ -75,11 +76,8 @@ impl Scout {
                 Some(catch)
             }
             Err(TryRecvError::Empty) => None,
-            // It is gone for good: nothing more will be found.
-            Err(TryRecvError::Disconnected) => {
-                self.away = false;
-                Some(Catch { energy: Some(None), thermometer: Some(None) })
-            }
+            // It is gone for good: it stays away, and what fails from now on stays unknown.
+            Err(TryRecvError::Disconnected) => None,
         }
     }
 
