@@ -315,11 +315,17 @@ fn a_writer_that_died_is_seen_as_age_and_then_left() {
     watch.instruments.wait_for_search();
     watch.tick();
     modelled(&mut watch, 1_001);
-    for n in 10..80 {
-        write(&path, &report(n, 30_000_000 + n * 100_000, 55.0)).unwrap();
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    watch.instruments.wait_for_search();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in (10..).take_while(|_| !stop.load(Ordering::Relaxed)) {
+                write(&path, &report(n, 30_000_000 + n * 100_000, 55.0)).unwrap();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        watch.instruments.wait_for_search();
+        stop.store(true, Ordering::Relaxed);
+    });
     watch.tick();
     assert_eq!(watch.instruments.energy_source(), Source::File);
     assert_eq!(watch.instruments.thermometer_source(), Source::File);
