@@ -58,20 +58,20 @@ fn missing(found: impl Into<String>, fix: &'static str) -> Finding {
 /// Looks at everything.
 #[must_use]
 pub fn host() -> Vec<Check> {
-    let checks: [(&'static str, &'static str, fn() -> Finding); 5] = [
-        ("real-time priority", "ticks that begin on time on a busy machine", real_time),
-        ("PAGEMAP_SCAN", "proof of the bytes that WebAssembly agents erase", pagemap_scan),
-        ("cgroup", "freezing and ending processes", cgroup),
-        ("eBPF", "proof of the bytes that processes release", ebpf),
-        ("KVM", "microVMs", kvm),
-    ];
-    checks
-        .into_iter()
-        .map(|(name, purpose, check)| {
-            let (verdict, found, fix) = check();
-            Check { name, purpose, verdict, found, fix: fix.map(str::to_owned) }
-        })
-        .collect()
+    let check = |name, purpose, (verdict, found, fix): Finding| Check {
+        name,
+        purpose,
+        verdict,
+        found,
+        fix: fix.map(str::to_owned),
+    };
+    vec![
+        check("real-time priority", "ticks that begin on time on a busy machine", real_time()),
+        check("PAGEMAP_SCAN", "proof of the bytes that WebAssembly agents erase", pagemap_scan()),
+        check("cgroup", "freezing and ending processes", cgroup()),
+        check("eBPF", "proof of the bytes that processes release", ebpf()),
+        check("KVM", "microVMs", kvm()),
+    ]
 }
 
 fn real_time() -> Finding {

@@ -6,6 +6,7 @@
 //!   from traces of a meter. A [`profile`] is the file that keeps them.
 //! * [`Instruments`] are the machine's sensors: the best of energy and of temperature, read through [`sensors`], with the
 //!   model where there is none.
+//! * [`TaskClock`] is the core time of a cgroup, exact at the scale of a tick.
 //! * [`OtherLoad`] is how busy the rest of the machine is: the model is driven by real utilisation, not only Maxwell's.
 
 pub mod artefact;
@@ -18,5 +19,5 @@ pub mod sensors;
 mod utilisation;
 
 pub use model::{ModelConfig, ModelSensor};
-pub use sensors::{Choice, Instruments, Pick, Root, SensorError, Survey, TruedUp, survey};
+pub use sensors::{Choice, Instruments, Pick, Root, SensorError, Survey, TaskClock, TruedUp, survey};
 pub use utilisation::OtherLoad;

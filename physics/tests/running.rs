@@ -123,6 +123,36 @@ fn a_thermometer_that_fails_keeps_its_last_value_ages_and_is_replaced() {
 }
 
 #[test]
+fn a_hot_die_does_not_become_cool_by_losing_its_thermometer() {
+    for words in ["auto", "model+thermal-zone"] {
+        let machine = two_of_each();
+        machine.remove("sys/class/hwmon/hwmon0");
+        machine.thermal_zone(0, "x86_pkg_temp", 81_000);
+        let mut watch = machine.watch(words);
+        machine.write("sys/class/thermal/thermal_zone0/temp", "");
+        let mut energy = 1_000_000;
+        let mut tick = |watch: &mut Watch, ms: u64| {
+            energy += 10_000 * ms;
+            machine.energy("intel-rapl:0", energy);
+            watch.after(ms);
+        };
+        for _ in 0..3 {
+            tick(&mut watch, 10);
+        }
+        watch.instruments.wait_for_search();
+        tick(&mut watch, 10);
+        let shown = watch.reading.temperature.unwrap();
+        assert_eq!((shown.source, shown.quality), (Source::Model, Quality::Modelled));
+        assert!((79.0..=81.0).contains(&shown.celsius.0), "{words}: {shown:?}");
+        // 10 W warm the modelled die to 35 °C + 6.9 K, whatever it was.
+        for _ in 0..3_000 {
+            tick(&mut watch, 100);
+        }
+        assert!((41.0..=42.0).contains(&watch.celsius()), "{words}: {}", watch.celsius());
+    }
+}
+
+#[test]
 fn a_better_source_is_taken_once_it_is_seen_to_move() {
     let machine = two_of_each();
     machine.write("sys/class/powercap/intel-rapl:0/energy_uj", "");
@@ -315,11 +345,17 @@ fn a_writer_that_died_is_seen_as_age_and_then_left() {
     watch.instruments.wait_for_search();
     watch.tick();
     modelled(&mut watch, 1_001);
-    for n in 10..80 {
-        write(&path, &report(n, 30_000_000 + n * 100_000, 55.0)).unwrap();
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    watch.instruments.wait_for_search();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in (10..).take_while(|_| !stop.load(Ordering::Relaxed)) {
+                write(&path, &report(n, 30_000_000 + n * 100_000, 55.0)).unwrap();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        watch.instruments.wait_for_search();
+        stop.store(true, Ordering::Relaxed);
+    });
     watch.tick();
     assert_eq!(watch.instruments.energy_source(), Source::File);
     assert_eq!(watch.instruments.thermometer_source(), Source::File);

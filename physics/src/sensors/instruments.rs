@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Energy and temperature are chosen independently, and the model stands in for either: measured power drives the
-//! modelled die, and a measured die does not stop energy from being modelled. Every part says which it is.
+//! modelled die, and a measured die does not stop energy from being modelled. Every part says which it is. A die whose
+//! last thermometer fails goes on, modelled, from the temperature it was last seen at.
 //!
 //! A source that fails (three reads in a row, or a count that stands still for a second) is given up: the scout looks for
 //! the next rung, and the read that gets it answers that the counters changed. Until then the failed counters show nothing,
@@ -59,8 +60,10 @@ pub struct Instruments {
     /// Always driven, so that it is warm when it is needed.
     model: ModelSensor,
     modelled: Reading,
-    /// The die, driven by measured power.
+    /// The die, driven by the power that is read.
     plant: Plant,
+    /// It goes on from a temperature that was measured.
+    fell: bool,
     resolution: f64,
     metering: Metering,
     power: Watts,
@@ -95,6 +98,7 @@ impl Instruments {
             energy,
             thermometer,
             plant: Plant::settled(model.plant, model.power.idle),
+            fell: false,
             resolution: model.resolution,
             power: model.power.idle,
             model: ModelSensor::new(model),
@@ -173,7 +177,7 @@ impl Instruments {
         self.follow(reading, now_us);
         reading.temperature = match &mut self.thermometer {
             Some(it) => it.on.read(now_us),
-            None if self.energy.is_none() => self.modelled.temperature,
+            None if self.energy.is_none() && !self.fell => self.modelled.temperature,
             None => Some(self.modelled_die()),
         };
         self.watch(now_us);
@@ -205,7 +209,10 @@ impl Instruments {
         {
             let to = found.as_ref().map_or(Source::Model, |it| it.on.source);
             self.note("temperature", self.thermometer_source(), to, why);
-            self.thermometer = found;
+            let lost = std::mem::replace(&mut self.thermometer, found);
+            if self.thermometer.is_none() {
+                self.fall(lost.and_then(|it| it.on.last()));
+            }
         }
         let why = self.energy_failure(now_us);
         let Some(found) = catch.energy else { return false };
@@ -217,6 +224,15 @@ impl Instruments {
         self.energy = found;
         self.list_counters();
         true
+    }
+
+    /// The model takes over from a die that was last seen at a temperature, and goes on from there: a hot die does not
+    /// become cool by losing its thermometer. The difference fades as the heat of a sink does.
+    fn fall(&mut self, last: Option<Celsius>) {
+        if let Some(last) = last {
+            self.plant.slow += last.0 - self.plant.temperature().0;
+            self.fell = true;
+        }
     }
 
     fn note(&mut self, part: &'static str, from: Source, to: Source, why: Option<String>) {

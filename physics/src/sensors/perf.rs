@@ -20,7 +20,7 @@ use maxwell_core::sensor::{CounterSpec, Source};
 use super::bank::{Bank, Port};
 use super::dedupe::{Candidate, Kind, dedupe};
 use super::finding::{Attempt, Item, Obstacle};
-use super::perf_event;
+use super::perf_event::{self, Who};
 use super::processor::Processor;
 use super::rapl::Limits;
 use super::root::{Kept, ReadError, Root, cpu_list};
@@ -52,7 +52,7 @@ impl Group {
     /// Opens the first event of a group.
     pub(crate) fn open(root: &Root, kind: u32, config: u64, cpu: u32) -> Result<Self, ReadError> {
         let events = if root.is_machine() {
-            Events::Kernel(vec![perf_event::open(kind, config, cpu, None)?])
+            Events::Kernel(vec![perf_event::open(Who::Everybody, kind, config, cpu, None)?])
         } else {
             Events::Files(vec![root.keep(&format!("perf/{kind}:{config}:{cpu}"))?])
         };
@@ -66,7 +66,7 @@ impl Group {
         let at = match &mut self.events {
             Events::Kernel(events) => {
                 let leader = events.first().map(AsFd::as_fd);
-                let event = perf_event::open(kind, config, cpu, leader)?;
+                let event = perf_event::open(Who::Everybody, kind, config, cpu, leader)?;
                 events.push(event);
                 events.len() - 1
             }

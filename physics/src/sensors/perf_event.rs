@@ -1,4 +1,4 @@
-//! `perf_event_open(2)`, for counters of a whole package: the only system call here that no safe library offers.
+//! `perf_event_open(2)`: the only system call here that no safe library offers.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -28,20 +28,40 @@ const FORMAT_GROUP: u64 = 1 << 3;
 /// `PERF_FLAG_FD_CLOEXEC`.
 const FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
 
-/// Opens an event on one core, for all processes, counting at once. With a leader it joins the leader's group.
+/// `PERF_FLAG_PID_CGROUP`: the process is the descriptor of a cgroup's folder.
+const FLAG_PID_CGROUP: libc::c_ulong = 1 << 2;
+
+/// Whose events are counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Who<'a> {
+    /// Everybody's.
+    Everybody,
+    /// Those of the processes in a cgroup (version 2), now and later.
+    Cgroup(BorrowedFd<'a>),
+}
+
+/// Opens an event on one core, counting at once. With a leader it joins the leader's group.
 ///
 /// # Errors
 ///
 /// [`ReadError`]: denied without `CAP_PERFMON`, unless `perf_event_paranoid` is 0 or less.
-pub(crate) fn open(kind: u32, config: u64, cpu: u32, leader: Option<BorrowedFd<'_>>) -> Result<OwnedFd, ReadError> {
+pub(crate) fn open(
+    who: Who<'_>,
+    kind: u32,
+    config: u64,
+    cpu: u32,
+    leader: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, ReadError> {
     let attributes = Attributes { kind, size: SIZE, config, read_format: FORMAT_GROUP, ..Attributes::default() };
     let cpu = libc::c_int::try_from(cpu).map_err(|_| ReadError::Impossible)?;
     let group = leader.map_or(-1, |leader| leader.as_raw_fd());
-    let pid: libc::pid_t = -1;
+    let (pid, flags): (libc::pid_t, _) = match who {
+        Who::Everybody => (-1, FLAG_FD_CLOEXEC),
+        Who::Cgroup(folder) => (folder.as_raw_fd(), FLAG_FD_CLOEXEC | FLAG_PID_CGROUP),
+    };
     // SAFETY: the kernel reads `size` bytes of the attributes, which live until the call returns, and writes to no memory
     // of ours: a size that it knows is never written back.
-    let fd =
-        unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attributes, pid, cpu, group, FLAG_FD_CLOEXEC) };
+    let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attributes, pid, cpu, group, flags) };
     match libc::c_int::try_from(fd) {
         // SAFETY: the call succeeded, so this descriptor is open and nobody else's.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),

@@ -92,6 +92,11 @@ impl Thermometer {
         })
     }
 
+    /// What it showed last.
+    pub(crate) fn last(&self) -> Option<Celsius> {
+        self.last.map(|(celsius, _)| celsius)
+    }
+
     /// Whether a host that writes a file still does: it is waited for, three renewals long. Sleeps: not for the tick.
     pub(crate) fn is_written(&mut self) -> bool {
         let patience_ms = 3 * self.refresh_ms.min(SLOWEST_MS);
