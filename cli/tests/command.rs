@@ -106,11 +106,11 @@ fn the_report_has_every_name_of_the_contract() {
     }
     let nested = [
         ("tick_lateness_us", vec!["p50", "p99", "max"]),
-        ("sensor", vec!["source", "quality"]),
+        ("sensor", vec!["source", "quality", "thermometer", "thermometer_quality"]),
         ("price_mw", vec!["par", "peak", "final"]),
         ("temp_c", vec!["start", "peak", "final"]),
         ("money", vec!["minted_nj", "burned_nj", "balances_nj", "escrow_nj", "error_nj"]),
-        ("energy", vec!["meter_nj", "attributed_nj", "idle_nj", "daemon_nj", "error_nj"]),
+        ("energy", vec!["meter_nj", "attributed_nj", "idle_nj", "daemon_nj", "error_nj", "domains"]),
     ];
     for (outer, names) in nested {
         names.iter().for_each(|name| assert!(!report[outer][name].is_null(), "{outer}.{name}"));

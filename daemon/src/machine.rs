@@ -131,6 +131,8 @@ impl Machine {
     pub fn new(path: &Path, scenario: &Scenario, seed: u64) -> Result<Self, MachineError> {
         let thermal = scenario.policy.thermal;
         let sensor = Instruments::open(Root::machine(), scenario.sensors.clone(), scenario.model.clone())?;
+        #[cfg(feature = "nvml")]
+        let sensor = sensor.with_cards(maxwell_physics::sensors::nvml::Cards::find(None));
         let agents: u32 = scenario.agents.iter().map(|group| group.count).sum();
         let wasm = Wasm::new(WasmConfig {
             slots: thermal.slots,
@@ -417,7 +419,9 @@ impl Machine {
         let now = format!("energy from {}, temperature from {}", word(energy), word(temperature));
         match self.sensor.last_change() {
             None => now,
-            Some(change) => format!("{now}: {} was {}, {}", change.part, change.from.name(), change.why),
+            Some(change) => {
+                format!("{now}; {} came from {} until now ({})", change.part, change.from.name(), change.why)
+            }
         }
     }
 

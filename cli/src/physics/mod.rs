@@ -1,5 +1,6 @@
 //! `maxwell physics`: what this machine burns and how it warms.
 
+mod export;
 mod fit;
 mod plot;
 mod tune;
@@ -32,6 +33,12 @@ pub(crate) enum Command {
     /// loop; with --out they go into a profile, from which thermal control starts. It learns the same while it works, only
     /// later. Run it on an otherwise idle machine; Ctrl-C ends it at once.
     Tune(tune::Tune),
+    /// Writes this machine's energy and temperature to a file for its guests, until Ctrl-C.
+    ///
+    /// A virtual machine has no sensors; its host has. Run this on the host, with a file that the guest sees (virtio-fs, or a bind
+    /// mount of a tmpfs), and `--sensor file:/path` in the guest. The guest is told the whole host's energy and hottest die, and
+    /// how far they are measured. See docs/sensors.md.
+    Export(export::Export),
 }
 
 /// What `maxwell physics fit` is told.
@@ -71,5 +78,6 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Fit(arguments) => fit::fit(arguments),
         Command::Tune(arguments) => tune::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
     }
 }

@@ -100,7 +100,7 @@ pub(crate) fn run(tune_: &Tune) -> Result<ExitCode, Failure> {
 }
 
 /// A machine of which nothing is known but its processor.
-fn assumed() -> Profile {
+pub(super) fn assumed() -> Profile {
     let cpu = cpu::Cpu::parse(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
     let default = cpu.default_power();
     Profile {
