@@ -215,7 +215,7 @@ impl Controller {
         let power = power.filter(|power| power.0.is_finite());
         let power = power.unwrap_or(Watts(self.policy.idle.0 + self.core_power * busy));
         self.observer.advance(dt, power);
-        let trust = self.guard.judge(dt, sensor, &self.observer);
+        let trust = self.guard.judge(dt, sensor, &self.observer, self.policy.set);
         if trust == Trust::Anew {
             self.observer.doubt();
         }
@@ -581,19 +581,36 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_thermometer_is_found_out() {
+    fn a_frozen_thermometer_is_found_out_before_the_die_is_in_danger() {
+        // Frozen from the beginning, while it works with one core, and while the price holds the die.
+        for (limits, seconds) in [(&RICH[..1], 0), (&RICH[..1], 60), (&RICH[..], 120)] {
+            let mut bench = Bench::new(limits);
+            bench.run(seconds);
+            let shown = Celsius(bench.plant.temperature().0.floor());
+            // It shows what it showed, and calls that new; and more power is drawn than Maxwell allows.
+            let frozen = Temperature::fresh(shown, Source::Model, Quality::Modelled);
+            let found = (0..6_000).find(|_| {
+                let control = bench.controller.step(0.01, Some(frozen), Some(Watts(95.0)), 8.0, 1.0);
+                bench.plant.step(Watts(95.0), 0.01);
+                control.tripped
+            });
+            let reached = bench.plant.temperature();
+            assert!(found.is_some() && reached.0 < bench.policy.critical.0 - 5.0, "{found:?} ticks, {reached}");
+        }
+    }
+
+    #[test]
+    fn a_machine_cooled_far_better_than_believed_is_not_taken_for_a_broken_thermometer() {
         let mut bench = Bench::new(&RICH[..1]);
-        bench.run(60);
-        bench.limits = RICH.to_vec();
-        // It shows what it showed, and calls that new.
-        let frozen = Temperature::fresh(Celsius(bench.plant.temperature().0.floor()), Source::Model, Quality::Modelled);
-        let found = (0..300).find(|_| {
-            let control = bench.controller.step(0.01, Some(frozen), Some(Watts(95.0)), 8.0, 1.0);
-            bench.plant.step(Watts(95.0), 0.01);
-            control.tripped
-        });
-        assert!(found.is_some_and(|ticks| ticks < 100), "{found:?}");
-        assert!(bench.plant.temperature().0 < bench.policy.critical.0);
+        bench.plant.model.fast.resistance = 0.02;
+        bench.plant.model.slow.resistance = 0.02;
+        bench.plant = Plant::settled(bench.plant.model, bench.policy.idle);
+        for n in 0..60 {
+            bench.limits = if n % 2 == 0 { RICH.to_vec() } else { RICH[..1].to_vec() };
+            for _ in 0..300 {
+                assert!(!bench.tick().tripped, "after {n} changes of load");
+            }
+        }
     }
 
     #[test]

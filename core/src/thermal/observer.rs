@@ -41,6 +41,8 @@ pub(super) struct Observer {
     /// three times, once and a third of the time constants.
     hypotheses: [f64; HYPOTHESES],
     rises: [(f64, f64); HYPOTHESES],
+    /// How far power alone has moved the die by the model itself.
+    moved: f64,
 }
 
 impl Observer {
@@ -58,6 +60,7 @@ impl Observer {
             begun: false,
             hypotheses: [0.0; HYPOTHESES],
             rises,
+            moved: 0.0,
         }
     }
 
@@ -71,6 +74,21 @@ impl Observer {
         &self.hypotheses
     }
 
+    /// How far power has moved the die since the beginning, by the model itself.
+    pub(super) fn moved(&self) -> f64 {
+        self.moved
+    }
+
+    /// What the model alone says, whatever was shown.
+    pub(super) fn uncorrected(&self) -> Celsius {
+        self.plant.temperature()
+    }
+
+    /// The air, by the model.
+    pub(super) fn ambient(&self) -> Celsius {
+        self.plant.model.ambient
+    }
+
     /// How fast the temperature moves at `power`, in kelvin per second.
     pub(super) fn slope(&self, power: Watts) -> f64 {
         let model = &self.plant.model;
@@ -80,7 +98,9 @@ impl Observer {
 
     /// Moves on by `dt` seconds at `power`.
     pub(super) fn advance(&mut self, dt: f64, power: Watts) {
+        let before = self.plant.temperature().0;
         self.plant.step(power, dt);
+        self.moved += self.plant.temperature().0 - before;
         let model = self.plant.model;
         let slower = |node: FosterNode, factor| FosterNode { tau: node.tau * factor, ..node };
         for ((moved, (fast, slow)), factor) in self.hypotheses.iter_mut().zip(&mut self.rises).zip(QUICKNESS) {
