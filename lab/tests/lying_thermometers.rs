@@ -4,6 +4,7 @@
 
 use maxwell_lab::thermal::{Auction, Case, Load, Rig, Thermometer, Trial};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 /// Runs the worst demand there is: everybody, always, at any price.
 fn peak(thermometer: Thermometer, resistance: f64, tau: f64, load: Load) -> (f64, f64) {
@@ -34,8 +35,15 @@ fn broken() -> impl Strategy<Value = Thermometer> {
     ]
 }
 
+/// The same cases in every run; `EXPLORE=10000` tries that many others.
+fn config() -> ProptestConfig {
+    let explore = std::env::var("EXPLORE").ok().and_then(|cases| cases.parse().ok());
+    let rng_seed = if explore.is_some() { RngSeed::Random } else { RngSeed::Fixed(2026) };
+    ProptestConfig { cases: explore.unwrap_or(300), rng_seed, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn no_lie_of_the_thermometer_cooks_the_die(

@@ -23,6 +23,8 @@ const HISTORY: usize = 256;
 pub(super) const HYPOTHESES: usize = 3;
 const SLUGGISH: f64 = 1.0 / 3.0;
 const QUICKNESS: [f64; HYPOTHESES] = [1.0 / 3.0, 1.0, 3.0];
+/// Which of them is as quick as believed.
+const AS_BELIEVED: usize = 1;
 
 /// Estimates the plant's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,8 +43,9 @@ pub(super) struct Observer {
     /// three times, once and a third of the time constants.
     hypotheses: [f64; HYPOTHESES],
     rises: [(f64, f64); HYPOTHESES],
-    /// How far power alone has moved the die by the model itself.
-    moved: f64,
+    /// What the hypotheses are thirds of: the given model, or the learnt one where that warms more. A thermometer that lies
+    /// must not teach that lies are true.
+    reference: PlantModel,
 }
 
 impl Observer {
@@ -60,7 +63,7 @@ impl Observer {
             begun: false,
             hypotheses: [0.0; HYPOTHESES],
             rises,
-            moved: 0.0,
+            reference: model,
         }
     }
 
@@ -74,19 +77,20 @@ impl Observer {
         &self.hypotheses
     }
 
-    /// How far power has moved the die since the beginning, by the model itself.
+    /// How far power has moved the die since the beginning, by the reference.
     pub(super) fn moved(&self) -> f64 {
-        self.moved
+        self.hypotheses[AS_BELIEVED] / SLUGGISH
     }
 
-    /// What the model alone says, whatever was shown.
+    /// What the reference alone says, whatever was shown.
     pub(super) fn uncorrected(&self) -> Celsius {
-        self.plant.temperature()
+        let (fast, slow) = self.rises[AS_BELIEVED];
+        Celsius(self.reference.ambient.0 + fast + slow)
     }
 
-    /// The air, by the model.
+    /// The air, as the operator gave it.
     pub(super) fn ambient(&self) -> Celsius {
-        self.plant.model.ambient
+        self.reference.ambient
     }
 
     /// How fast the temperature moves at `power`, in kelvin per second.
@@ -98,10 +102,8 @@ impl Observer {
 
     /// Moves on by `dt` seconds at `power`.
     pub(super) fn advance(&mut self, dt: f64, power: Watts) {
-        let before = self.plant.temperature().0;
         self.plant.step(power, dt);
-        self.moved += self.plant.temperature().0 - before;
-        let model = self.plant.model;
+        let model = self.reference;
         let slower = |node: FosterNode, factor| FosterNode { tau: node.tau * factor, ..node };
         for ((moved, (fast, slow)), factor) in self.hypotheses.iter_mut().zip(&mut self.rises).zip(QUICKNESS) {
             let before = *fast + *slow;
@@ -150,7 +152,15 @@ impl Observer {
         for belief in &mut self.history {
             *belief += shift;
         }
-        self.rises = [(fast, slow); HYPOTHESES];
+        let (old, ambient) = (self.reference, self.reference.ambient);
+        let warms = |model: &PlantModel| model.fast.resistance + model.slow.resistance;
+        if warms(&model) > warms(&old) {
+            self.reference = PlantModel { ambient, ..model };
+            for (fast, slow) in &mut self.rises {
+                *fast *= model.fast.resistance / old.fast.resistance;
+                *slow *= model.slow.resistance / old.slow.resistance;
+            }
+        }
     }
 
     /// Forgets what it believed: the next value is believed at once.
