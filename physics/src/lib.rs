@@ -10,6 +10,7 @@
 //! * [`OtherLoad`] is how busy the rest of the machine is: the model is driven by real utilisation, not only Maxwell's.
 
 pub mod artefact;
+mod clock;
 pub mod cpu;
 pub mod fit;
 mod model;

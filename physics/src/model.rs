@@ -14,8 +14,10 @@ use maxwell_core::sensor::{
 use maxwell_core::thermal::{Plant, PlantModel};
 use maxwell_core::units::{Celsius, Watts};
 
-use crate::power::{Cores, PowerModel};
+use crate::clock::Clock;
+use crate::power::{Cores, Megahertz, PowerModel};
 use crate::profile::Profile;
+use crate::sensors::Root;
 
 /// The machine to be modelled.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +70,8 @@ pub struct ModelSensor {
     jitter: u64,
     shown: u64,
     counter: [Counter; 1],
+    /// The cores' clock, where the model follows it.
+    clock: Clock,
 }
 
 impl ModelSensor {
@@ -85,7 +89,25 @@ impl ModelSensor {
             max_power: Watts(10.0 * (config.power.idle.0 + 4.0 * config.power.core(1.0).0 * f64::from(config.cores))),
             refresh_ms: 1,
         };
-        Self { config, plant, energy: 0.0, power, jitter: 0x9E37_79B9_7F4A_7C15, shown: START, counter: [counter] }
+        Self {
+            config,
+            plant,
+            energy: 0.0,
+            power,
+            jitter: 0x9E37_79B9_7F4A_7C15,
+            shown: START,
+            counter: [counter],
+            clock: Clock::default(),
+        }
+    }
+
+    /// Follows the clock of the cores that this machine shows, if the model knows what to make of it.
+    #[must_use]
+    pub(crate) fn with_clock(mut self, root: &Root) -> Self {
+        if self.config.power.frequency.is_some() {
+            self.clock = Clock::open(root);
+        }
+        self
     }
 
     /// The true temperature of the model, which a sensor would not show.
@@ -100,7 +122,7 @@ impl ModelSensor {
     }
 
     /// The power at an activity.
-    fn power_at(&self, activity: &Activity) -> f64 {
+    fn power_at(&self, activity: &Activity, clock: Option<Megahertz>) -> f64 {
         if activity.elapsed_us == 0 {
             return self.power;
         }
@@ -113,7 +135,7 @@ impl ModelSensor {
         let full = cores.floor();
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "no more than there are cores")]
         let groups = [Cores { count: full as u16, utilisation: 1.0 }, Cores { count: 1, utilisation: cores - full }];
-        self.config.power.at(&groups, class, None).0
+        self.config.power.at(&groups, class, clock).0
     }
 }
 
@@ -129,7 +151,8 @@ impl Sensor for ModelSensor {
     )]
     fn read(&mut self, activity: &Activity, reading: &mut Reading) -> bool {
         let seconds = activity.elapsed_us as f64 * 1e-6;
-        self.power = self.power_at(activity);
+        let clock = self.clock.read();
+        self.power = self.power_at(activity, clock);
         self.energy += self.power * seconds;
         self.plant.step(Watts(self.power), seconds);
 
@@ -155,6 +178,7 @@ impl Sensor for ModelSensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::power::Frequency;
     use maxwell_core::energy::Meter;
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
@@ -186,7 +210,7 @@ mod tests {
     #[test]
     fn power_follows_the_knots_and_the_power_class() {
         let sensor = sensor(4);
-        let at = |activity| sensor.power_at(&activity);
+        let at = |activity| sensor.power_at(&activity, None);
         assert!((at(busy(0.0)) - 10.0).abs() < 1e-9);
         assert!((at(busy(1.0)) - 14.5).abs() < 1e-9);
         assert!((at(busy(0.5)) - (10.0 + 4.5 * 0.716)).abs() < 1e-9);
@@ -212,6 +236,25 @@ mod tests {
         }
         // 46 W × 0.69 K/W above 35 °C.
         assert!((sensor.temperature().0 - (35.0 + 46.0 * 0.69)).abs() < 0.01, "{}", sensor.temperature());
+    }
+
+    #[test]
+    fn it_follows_the_clock_where_its_profile_knows_how() {
+        let folder = tempfile::tempdir().unwrap();
+        let cpufreq = folder.path().join("sys/devices/system/cpu/cpu0/cpufreq");
+        std::fs::create_dir_all(&cpufreq).unwrap();
+        let file = cpufreq.join("scaling_cur_freq");
+        std::fs::write(&file, "1500000\n").unwrap();
+        let frequency = Some(Frequency { reference: Megahertz(3_000.0), gamma: 2.0 });
+        let power = PowerModel { frequency, ..PowerModel::generic(Watts(10.0), Watts(4.0)) };
+        let root = Root::tree(folder.path());
+        let mut sensor = ModelSensor::new(ModelConfig { power, ..ModelConfig::default() }).with_clock(&root);
+        let mut reading = Reading::default();
+        sensor.read(&busy(1.0), &mut reading);
+        assert!((sensor.power - 11.0).abs() < 1e-9, "half the clock, a quarter of the power: {}", sensor.power);
+        std::fs::write(&file, "3000000\n").unwrap();
+        sensor.read(&busy(1.0), &mut reading);
+        assert!((sensor.power - 14.0).abs() < 1e-9, "{}", sensor.power);
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Instruments {
             fell: false,
             resolution: model.resolution,
             power: model.power.idle,
-            model: ModelSensor::new(model),
+            model: ModelSensor::new(model).with_clock(&ladder.root),
             modelled: Reading::default(),
             metering: Metering::default(),
             counters: Vec::new(),
