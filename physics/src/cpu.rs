@@ -29,6 +29,8 @@ pub struct Cpu {
     pub cores: u16,
     /// Whether this is a virtual machine, whose host may hide what the CPU really is.
     pub hypervisor: bool,
+    /// Whether it runs SGX enclaves: its energy counters are filtered then (INTEL-SA-00389).
+    pub sgx: bool,
 }
 
 /// More of `/proc/cpuinfo` than this is not read: 4096 threads take less.
@@ -47,18 +49,23 @@ impl Cpu {
         for line in text.lines() {
             let Some((key, value)) = line.split_once(':') else { continue };
             let value = value.trim();
+            // The first processor stands for all; only their number and places differ.
+            let first = cpu.threads <= 1;
             match key.trim() {
                 "processor" => cpu.threads = cpu.threads.saturating_add(1),
-                "vendor_id" | "CPU implementer" => cpu.vendor = name(value),
-                "cpu family" => cpu.family = number(value),
-                "model" | "CPU part" => cpu.model = number(value),
-                "stepping" => cpu.stepping = number(value),
-                "model name" => cpu.name = name(value),
                 "physical id" => socket = value,
                 "core id" => {
                     physical.insert((socket, value));
                 }
-                "flags" => cpu.hypervisor |= value.split_whitespace().any(|flag| flag == "hypervisor"),
+                "vendor_id" | "CPU implementer" if first => cpu.vendor = name(value),
+                "cpu family" if first => cpu.family = number(value),
+                "model" | "CPU part" if first => cpu.model = number(value),
+                "stepping" if first => cpu.stepping = number(value),
+                "model name" if first => cpu.name = name(value),
+                "flags" if first => {
+                    let has = |wanted: &str| value.split_whitespace().any(|flag| flag == wanted);
+                    (cpu.hypervisor, cpu.sgx) = (has("hypervisor"), has("sgx"));
+                }
                 _ => {}
             }
         }

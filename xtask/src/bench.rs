@@ -1,6 +1,5 @@
 //! Benchmarks: run the programs that measure, and keep their tables in docs/benchmarks.md.
 
-use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 
 use clap::ValueEnum;
@@ -12,6 +11,8 @@ pub(crate) enum Suite {
     Market,
     /// A look at the machine's sensors.
     Physics,
+    /// Thermal control beside the kernel's, on the same plants: the table and the pictures of docs/thermal.md.
+    Thermal,
 }
 
 /// The programs of a suite: package and benchmark.
@@ -27,8 +28,8 @@ pub(crate) fn bench(suite: Suite) -> Result<(), String> {
     let (programs, word) = match suite {
         Suite::Market => (&MARKET[..], "market"),
         Suite::Physics => (&PHYSICS[..], "physics"),
+        Suite::Thermal => return thermal(),
     };
-    let begin = format!("<!-- begin: written by `cargo xtask bench {word}` -->");
     let mut tables = String::new();
     for (package, name) in programs {
         eprintln!("xtask: measuring {package}/{name}");
@@ -45,14 +46,37 @@ pub(crate) fn bench(suite: Suite) -> Result<(), String> {
         print!("{table}");
         tables.push_str(&table);
     }
-    let page = crate::root().join("docs/benchmarks.md");
-    let old = std::fs::read_to_string(&page).map_err(|error| format!("{}: {error}", page.display()))?;
-    let (before, rest) = old.split_once(&begin).ok_or_else(|| format!("{} has no `{begin}`", page.display()))?;
-    let (_, after) = rest.split_once(END).ok_or_else(|| format!("{} has no `{END}`", page.display()))?;
-    let mut new = String::new();
-    write!(new, "{before}{begin}\n\nMeasured on: {}.\n\n{}\n{END}{after}", machine(), tables.trim_end())
-        .expect("writing to a string");
-    std::fs::write(&page, new).map_err(|error| format!("{}: {error}", page.display()))
+    insert("docs/benchmarks.md", word, &format!("Measured on: {}.\n\n{}", machine(), tables.trim_end()))
+}
+
+/// The pictures that docs/thermal.md shows.
+const PICTURES: [&str; 6] = ["step", "burst", "inelastic", "fan", "stale", "sawtooth"];
+
+/// Runs the thermal lab. It computes in virtual time, so its figures do not depend on the machine.
+fn thermal() -> Result<(), String> {
+    let root = crate::root();
+    let out = root.join("target/thermal");
+    let folder = out.display().to_string();
+    let lab = ["run", "--quiet", "--release", "--package", "maxwell", "--", "lab", "thermal", "--out", &folder];
+    crate::run("cargo", &lab)?;
+    let table = std::fs::read_to_string(out.join("thermal.md")).map_err(|error| format!("{folder}: {error}"))?;
+    let pictures = root.join("docs/thermal");
+    std::fs::create_dir_all(&pictures).map_err(|error| format!("{}: {error}", pictures.display()))?;
+    for name in PICTURES.map(|case| format!("{case}.svg")) {
+        std::fs::copy(out.join(&name), pictures.join(&name)).map_err(|error| format!("{name}: {error}"))?;
+    }
+    insert("docs/thermal.md", "thermal", table.trim_end())
+}
+
+/// Replaces what a suite once wrote into a page.
+fn insert(page: &str, word: &str, text: &str) -> Result<(), String> {
+    let begin = format!("<!-- begin: written by `cargo xtask bench {word}` -->");
+    let path = crate::root().join(page);
+    let old = std::fs::read_to_string(&path).map_err(|error| format!("{page}: {error}"))?;
+    let (before, rest) = old.split_once(&begin).ok_or_else(|| format!("{page} has no `{begin}`"))?;
+    let (_, after) = rest.split_once(END).ok_or_else(|| format!("{page} has no `{END}`"))?;
+    std::fs::write(&path, format!("{before}{begin}\n\n{text}\n{END}{after}"))
+        .map_err(|error| format!("{page}: {error}"))
 }
 
 /// What this machine is, in a line.

@@ -73,7 +73,7 @@ fn lint() -> Result<(), String> {
         &["clippy", "--package", "maxwell-physics", "--all-targets", "--all-features", "--", "-D", "warnings"],
     )?;
     // Links between items must lead somewhere.
-    ["maxwell-core", "maxwell-physics", "maxwell-hypervisor", "maxwell-agents", "maxwell-daemon"]
+    ["maxwell-core", "maxwell-physics", "maxwell-hypervisor", "maxwell-agents", "maxwell-daemon", "maxwell-lab"]
         .into_iter()
         .try_for_each(|room| run("cargo", &["rustdoc", "--quiet", "--package", room, "--lib", "--", "-D", "warnings"]))
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::root::Root;
+use crate::cpu::Cpu;
 
 /// No machine has more cores.
 const MOST_CPUS: usize = 8_192;
@@ -99,27 +100,19 @@ impl Processor {
     }
 
     fn describe(cpuinfo: &str) -> Self {
-        let value = |key: &str| {
-            cpuinfo
-                .lines()
-                .take_while(|line| !line.trim().is_empty())
-                .filter_map(|line| line.split_once(':'))
-                .find_map(|(k, v)| (k.trim() == key).then(|| v.trim()))
-        };
-        let number = |key: &str| value(key).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let flag = |name: &str| value("flags").is_some_and(|flags| flags.split_whitespace().any(|flag| flag == name));
+        let cpu = Cpu::parse(cpuinfo);
         Self {
-            vendor: match value("vendor_id") {
-                Some("GenuineIntel") => Vendor::Intel,
-                Some("AuthenticAMD") => Vendor::Amd,
-                Some("HygonGenuine") => Vendor::Hygon,
+            vendor: match cpu.vendor.as_str() {
+                "GenuineIntel" => Vendor::Intel,
+                "AuthenticAMD" => Vendor::Amd,
+                "HygonGenuine" => Vendor::Hygon,
                 _ => Vendor::Other,
             },
-            family: number("cpu family"),
-            model: number("model"),
-            name: value("model name").unwrap_or("unknown").to_owned(),
-            sgx: flag("sgx"),
-            hypervisor: flag("hypervisor"),
+            family: cpu.family,
+            model: cpu.model,
+            name: cpu.name,
+            sgx: cpu.sgx,
+            hypervisor: cpu.hypervisor,
             cpus: 0,
             online: Vec::new(),
             leads: Vec::new(),
