@@ -45,6 +45,14 @@ fn write(out: &mut String, scenario: &Scenario, result: &RunResult) -> std::fmt:
         report.temp_c.r#final,
         labelled(report.sensor.thermometer, report.sensor.thermometer_quality)
     )?;
+    if report.plant.learnt {
+        let (fast, slow) = (report.plant.fast, report.plant.slow);
+        writeln!(
+            out,
+            "It learnt how this machine warms: {:.2} K/W in {:.2} s for the die, {:.2} K/W in {:.1} s for the sink.",
+            fast.resistance, fast.tau, slow.resistance, slow.tau
+        )?;
+    }
     let money = &report.money;
     writeln!(
         out,

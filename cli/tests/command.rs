@@ -97,6 +97,7 @@ fn the_report_has_every_name_of_the_contract() {
         "sensor",
         "price_mw",
         "temp_c",
+        "plant",
         "agents",
         "money",
         "energy",
@@ -109,6 +110,7 @@ fn the_report_has_every_name_of_the_contract() {
         ("sensor", vec!["source", "quality", "thermometer", "thermometer_quality"]),
         ("price_mw", vec!["par", "peak", "final"]),
         ("temp_c", vec!["start", "peak", "final"]),
+        ("plant", vec!["learnt", "ambient_c", "fast", "slow"]),
         ("money", vec!["minted_nj", "burned_nj", "balances_nj", "escrow_nj", "error_nj"]),
         ("energy", vec!["meter_nj", "attributed_nj", "idle_nj", "daemon_nj", "error_nj", "domains"]),
     ];

@@ -88,7 +88,9 @@ fn a_host_that_stops_writing_is_noticed_and_no_joule_is_lost_or_invented() {
         std::thread::sleep(Duration::from_secs(4));
         drop(host);
     });
-    let run = Run::scenario(&file, 8, &["--sensor", &format!("file:{}", path.display())]);
+    let (sensor, recording) = (format!("file:{}", path.display()), folder.path().join("run.maxwell"));
+    let recording = recording.display().to_string();
+    let run = Run::scenario(&file, 8, &["--sensor", &sensor, "--record", &recording]);
     ender.join().unwrap();
     assert_eq!(run.code, 0, "{}", run.stderr);
     let report = run.report();
@@ -105,6 +107,10 @@ fn a_host_that_stops_writing_is_noticed_and_no_joule_is_lost_or_invented() {
     let sum: u64 = domains.iter().map(|domain| domain["meter_nj"].as_u64().unwrap()).sum();
     assert_eq!(energy["meter_nj"].as_u64().unwrap(), sum);
     assert_eq!((&report["sensor"]["source"], &report["sensor"]["quality"]), (&"model".into(), &"modelled".into()));
+    // The recording holds which counters there were, and when they changed.
+    let replay = Run::maxwell(&["replay", &recording, "--json"]);
+    assert_eq!(replay.code, 0, "{}", replay.stderr);
+    assert_eq!(replay.report()["state_hash"], report["state_hash"]);
 }
 
 #[test]

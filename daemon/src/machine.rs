@@ -477,6 +477,7 @@ impl Machine {
             sensor: report::sensor(self.sensor.counters(), self.thermometer),
             price_mw: self.price,
             temp_c: self.temperature,
+            plant: report::plant(&self.market),
             agents: report::agents(&self.market, &self.names),
             money: report::money(&self.market),
             energy: report::energy(&self.market),

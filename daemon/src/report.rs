@@ -3,6 +3,7 @@
 use maxwell_core::agent::Life;
 use maxwell_core::market::Market;
 use maxwell_core::sensor::{Counter, Quality, Source};
+use maxwell_core::thermal::FosterNode;
 use serde::Serialize;
 
 /// A whole run.
@@ -22,6 +23,8 @@ pub struct RunReport {
     pub price_mw: PriceReport,
     /// Temperatures in degrees Celsius.
     pub temp_c: TemperatureReport,
+    /// How the machine warms.
+    pub plant: PlantReport,
     /// Every agent.
     pub agents: Vec<AgentReport>,
     /// All money, in nanojoules.
@@ -76,6 +79,19 @@ pub struct TemperatureReport {
     pub peak: f64,
     /// At the last tick.
     pub r#final: f64,
+}
+
+/// How the machine warms, as thermal control saw it at the end.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PlantReport {
+    /// Whether that was learnt from the machine; otherwise it is what the scenario or the profile says.
+    pub learnt: bool,
+    /// The air, in degrees Celsius.
+    pub ambient_c: f64,
+    /// Die and spreader: kelvin per watt, seconds.
+    pub fast: FosterNode,
+    /// Sink and airflow.
+    pub slow: FosterNode,
 }
 
 /// One agent.
@@ -234,6 +250,12 @@ pub(crate) fn energy(market: &Market) -> EnergyReport {
             })
             .collect(),
     }
+}
+
+/// How the machine warms.
+pub(crate) fn plant(market: &Market) -> PlantReport {
+    let (model, learnt) = market.plant();
+    PlantReport { learnt, ambient_c: model.ambient.0, fast: model.fast, slow: model.slow }
 }
 
 /// Where readings come from.

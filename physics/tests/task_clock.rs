@@ -110,9 +110,10 @@ fn the_sum_agrees_with_the_kernels_own_accounts() {
     let _ = group.children[0].wait();
     let (clocked, counted) = (clock.read_ns().unwrap() / 1_000, cpu_stat_us(&group));
     assert!(counted > 20_000, "the test must use core time, it used {counted} µs");
-    let error = clocked.abs_diff(counted);
-    // The first of the process runs before it joins the group: its fork is not counted by either, or by one of them.
-    assert!(error < 3_000 + counted / 50, "task-clock {clocked} µs, cpu.stat {counted} µs");
+    // No core time is missed, but what happens before the process has joined. The task-clock is a wall clock while a task is
+    // on a core, so it holds the interrupts and the time that a hypervisor stole meanwhile; `cpu.stat` leaves these out.
+    assert!(clocked + 3_000 >= counted, "task-clock {clocked} µs, cpu.stat {counted} µs");
+    assert!(clocked <= counted * 3 / 2 + 30_000, "task-clock {clocked} µs, cpu.stat {counted} µs");
 }
 
 #[test]

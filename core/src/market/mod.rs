@@ -41,7 +41,7 @@ use crate::clearing::{Clearing, FULL_QUALITY};
 use crate::energy::{Attribution, Metered, Metering};
 use crate::landauer::Rate;
 use crate::reason::Reason;
-use crate::thermal::{Control, Controller};
+use crate::thermal::{Control, Controller, PlantModel};
 use crate::units::{AgentId, Celsius, Joule, Micros, Price, PrincipalId, Tick, Watts};
 use crate::wheel::Wheel;
 
@@ -414,6 +414,12 @@ impl Market {
     #[must_use]
     pub fn temperature(&self) -> Celsius {
         self.control.estimate
+    }
+
+    /// How the machine warms, as the controller sees it now, and whether it learnt that from the machine.
+    #[must_use]
+    pub fn plant(&self) -> (PlantModel, bool) {
+        (self.controller.model(), self.controller.has_learnt())
     }
 
     /// Orders standing in the book.

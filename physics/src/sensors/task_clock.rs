@@ -3,7 +3,8 @@
 //! The clocks that Linux shows as files move in steps: `cpu.stat` by 4 ms, `/proc/PID/stat` by 10 ms, useless for a tick of
 //! 10 ms. perf's software task-clock is not a hardware counter: the kernel adds up the running time of every task in a
 //! cgroup when it is switched out, and the running piece when it is read. So it is exact, and it works where no counter of
-//! the processor does, in virtual machines for instance. It counts on one core, so there is one event for each.
+//! the processor does, in virtual machines for instance. It counts on one core, so there is one event for each. It is a wall
+//! clock while a task is on a core: interrupts that hit the task, and time that a hypervisor stole from it, are in it.
 //!
 //! Source: `kernel/events/core.c`, `task_clock_event_read`; `perf_event_open(2)`, `PERF_FLAG_PID_CGROUP`.
 
