@@ -29,6 +29,8 @@ use crate::power::{Cores, Megahertz};
 pub const MOST_ROWS: usize = 1_000_000;
 /// The most bytes of one trace.
 pub const MOST_BYTES: u64 = 256 << 20;
+/// No first line is longer: a column for each of 4,096 threads takes less.
+const MOST_LINE: u64 = 128 << 10;
 /// The most hardware threads of a machine.
 pub const MOST_THREADS: u16 = 4_096;
 /// The most utilisations of single threads in one trace, rows times threads.
@@ -166,10 +168,13 @@ impl Trace {
     }
 }
 
+/// The first line, which has been looked at, and the rest of the file, as far as it is read.
+type Bounded<R> = std::io::Take<std::io::Chain<std::io::Cursor<Vec<u8>>, R>>;
+
 /// A file that is being read.
 struct Reader<'a, R> {
     path: &'a Path,
-    csv: csv::Reader<std::io::Take<R>>,
+    csv: csv::Reader<Bounded<R>>,
     header: Vec<String>,
     /// The record in hand, and its line.
     record: StringRecord,
@@ -177,9 +182,18 @@ struct Reader<'a, R> {
 }
 
 impl<'a, R: Read> Reader<'a, R> {
-    fn new(path: &'a Path, from: R) -> Result<Self, TraceError> {
-        let mut csv =
-            ReaderBuilder::new().trim(csv::Trim::All).comment(Some(b'#')).from_reader(from.take(MOST_BYTES + 1));
+    fn new(path: &'a Path, mut from: R) -> Result<Self, TraceError> {
+        let mut beginning = Vec::new();
+        from.by_ref()
+            .take(MOST_LINE)
+            .read_to_end(&mut beginning)
+            .map_err(|source| TraceError::Unreadable { path: path.to_owned(), source })?;
+        if beginning.len() as u64 == MOST_LINE && !beginning.contains(&b'\n') {
+            let message = format!("this is no CSV file: its first {} KiB hold no end of a line", MOST_LINE >> 10);
+            return Err(TraceError::Whole { path: path.to_owned(), message });
+        }
+        let from = std::io::Cursor::new(beginning).chain(from).take(MOST_BYTES + 1);
+        let mut csv = ReaderBuilder::new().trim(csv::Trim::All).comment(Some(b'#')).from_reader(from);
         let header = csv.headers().map_err(|error| broken(path, error))?;
         let header: Vec<String> =
             header.iter().map(|name| name.trim_start_matches('\u{feff}').trim().to_ascii_lowercase()).collect();
@@ -338,7 +352,7 @@ impl<'a, R: Read> Reader<'a, R> {
 
     fn required(&self, name: &str) -> Result<usize, TraceError> {
         self.column(name).ok_or_else(|| {
-            let there: Vec<String> = self.header.iter().take(20).map(|name| format!("`{name}`")).collect();
+            let there: Vec<String> = self.header.iter().take(20).map(|name| format!("`{}`", name.chars().take(40).collect::<String>())).collect();
             self.whole(format!(
                 "there is no column `{name}`: the first line names {}. A trace needs `seconds`, `watts`, and `utilisation` or `core0`, `core1`, …",
                 there.join(", ")

@@ -98,6 +98,15 @@ fn wrong_files_are_refused_with_a_line_and_a_remedy() {
 }
 
 #[test]
+fn what_is_no_text_is_refused_in_a_line() {
+    let endless = Trace::read(Path::new("zero"), std::io::repeat(0)).unwrap_err().to_string();
+    assert!(endless.contains("no CSV file") && endless.len() < 200, "{endless}");
+    let long = format!("{}\n1\n", "x".repeat(100_000));
+    let long = read(&long).unwrap_err().to_string();
+    assert!(long.contains("no column `seconds`") && long.len() < 400, "{long}");
+}
+
+#[test]
 fn a_file_without_end_is_refused_at_a_stated_bound() {
     // Ten gigabytes that take no room: the length is refused before anything is read.
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -105,16 +114,22 @@ fn a_file_without_end_is_refused_at_a_stated_bound() {
     let error = Trace::load(file.path()).unwrap_err().to_string();
     assert!(error.contains("256 MiB") && error.contains("1000000 rows"), "{error}");
 
-    struct Endless(u64);
+    /// Rows for ever: the number of the next line, and what is left of the one before.
+    struct Endless(u64, Vec<u8>);
     impl Read for Endless {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-            let line = if self.0 == 0 { "seconds,utilisation,watts\n".into() } else { format!("{},0.5,20\n", self.0) };
-            self.0 += 1;
-            buffer[..line.len()].copy_from_slice(line.as_bytes());
-            Ok(line.len())
+            if self.1.is_empty() {
+                let line =
+                    if self.0 == 0 { "seconds,utilisation,watts\n".into() } else { format!("{},0.5,20\n", self.0) };
+                (self.0, self.1) = (self.0 + 1, line.into_bytes());
+            }
+            let length = buffer.len().min(self.1.len());
+            buffer[..length].copy_from_slice(&self.1[..length]);
+            self.1.drain(..length);
+            Ok(length)
         }
     }
-    let error = Trace::read(Path::new("pipe"), Endless(0)).unwrap_err().to_string();
+    let error = Trace::read(Path::new("pipe"), Endless(0, Vec::new())).unwrap_err().to_string();
     assert!(error.starts_with("pipe:1000002: ") && error.contains("1000000 rows"), "{error}");
 }
 
