@@ -25,7 +25,7 @@ use maxwell_core::sensor::{Activity, Reading};
 use maxwell_core::units::Celsius;
 use maxwell_physics::sensors::State;
 use maxwell_physics::sensors::file::{HostReport, write};
-use maxwell_physics::{Instruments, ModelConfig, Root, survey};
+use maxwell_physics::{Instruments, ModelConfig, Root, TaskClock, survey};
 
 /// Counts allocations.
 struct Counting;
@@ -156,6 +156,7 @@ fn main() {
     write(&path, &HostReport { energy_uj: Some(5), celsius: Some(Celsius(50.0)), ..HostReport::default() }).unwrap();
     instruments("a guest", guest.try_open(&format!("file:{}", path.display())).unwrap());
     instruments("a guest", guest.try_open("model").unwrap());
+    task_clock();
     println!();
     println!(
         "A survey of this machine takes {:.1} ms, of the server {:.1} ms.",
@@ -163,6 +164,30 @@ fn main() {
         best_survey(&server.root())
     );
     println!();
+}
+
+/// The core time of a cgroup, beside the file that the kernel shows it in. Needs root.
+fn task_clock() {
+    let mount = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .into_iter()
+        .find(|path| std::path::Path::new(path).join("cgroup.procs").exists());
+    let Some(group) =
+        mount.map(|mount| std::path::Path::new(mount).join(format!("maxwell-bench-{}", std::process::id())))
+    else {
+        return;
+    };
+    if std::fs::create_dir(&group).is_err() {
+        return;
+    }
+    if let Ok(clock) = TaskClock::of_cgroup(&group) {
+        row("this machine", "task-clock of a cgroup, all cores", || {
+            black_box(clock.read_ns().unwrap());
+        });
+    }
+    row("this machine", "its `cpu.stat`, opened and read as text", || {
+        black_box(std::fs::read_to_string(group.join("cpu.stat")).unwrap());
+    });
+    std::fs::remove_dir(&group).unwrap();
 }
 
 /// The quickest of ten surveys, in milliseconds.

@@ -14,8 +14,9 @@ pub struct Metrics {
     /// Seconds from the load until the die stays within 1 K of the set point, while work is refused; `None` if it never
     /// does, or if nothing was refused.
     pub settling: Option<f64>,
-    /// The furthest from the set point in the last minute, while work is refused; 0 if nothing is.
-    pub band: f64,
+    /// The furthest from the set point in the last minute, while work is refused (0 if nothing is); `None` where the load
+    /// does not stand still.
+    pub band: Option<f64>,
     /// Integral of the absolute error in kelvin-seconds. Being cooler than the set point is an error only while work is
     /// refused; being hotter always is.
     pub iae: f64,
@@ -23,7 +24,8 @@ pub struct Metrics {
     pub throttle_events: u32,
     /// How often everything was frozen.
     pub trips: u32,
-    /// Peak to peak of the price in the last half minute, as a share of its mean.
+    /// Peak to peak of the price in the last half minute, as a share of its mean; `None` where the load does not stand
+    /// still.
     pub price_amplitude: Option<f64>,
     /// Seconds from the end of a burst until everybody who stayed is served.
     pub recovery: Option<f64>,
@@ -39,6 +41,7 @@ pub(super) struct Gauge {
     metrics: Metrics,
     last_outside: f64,
     refused_ever: bool,
+    band: f64,
     hot: bool,
     tripped: bool,
     price: (f64, f64, f64, u32),
@@ -72,7 +75,7 @@ impl Gauge {
         }
         let end = case.seconds;
         if t >= end - 60.0 && (error > 0.0 || refused) {
-            metrics.band = metrics.band.max(error.abs());
+            self.band = self.band.max(error.abs());
         }
         let hot = sample.celsius >= policy.critical.0 - 5.0;
         metrics.throttle_events += u32::from(hot && !self.hot);
@@ -98,7 +101,9 @@ impl Gauge {
         let settled = self.last_outside - case.load.begins();
         let steady = matches!(case.load, super::case::Load::Step { .. }) && self.refused_ever;
         self.metrics.settling = (steady && self.last_outside < case.seconds - 10.0).then_some(settled.max(0.0));
-        if self.price.3 > 0 {
+        let still = matches!(case.load, super::case::Load::Step { .. } | super::case::Load::Ramp { .. });
+        self.metrics.band = still.then_some(self.band);
+        if self.price.3 > 0 && still {
             let (low, high, sum, n) = self.price;
             self.metrics.price_amplitude = Some((high - low) / (sum / f64::from(n)));
         }

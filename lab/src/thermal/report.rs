@@ -82,17 +82,10 @@ impl Report {
         let of = |value: fn(&Comparison) -> Option<f64>| {
             worst(self.comparisons.iter().filter_map(|c| value(c).map(|v| (c.case.name.as_str(), v))))
         };
-        let steady = |c: &Comparison| matches!(c.case.load, super::case::Load::Step { .. });
         let (hot, overshoot) = of(|c| Some(c.maxwell().overshoot));
-        let (loose, band) =
-            worst(self.comparisons.iter().filter(|c| steady(c)).map(|c| (c.case.name.as_str(), c.maxwell().band)));
+        let (loose, band) = of(|c| c.maxwell().band);
         let (slow, recovery) = of(|c| c.maxwell().recovery);
-        let (restless, amplitude) = worst(
-            self.comparisons
-                .iter()
-                .filter(|c| steady(c))
-                .filter_map(|c| c.maxwell().price_amplitude.map(|a| (c.case.name.as_str(), a))),
-        );
+        let (restless, amplitude) = of(|c| c.maxwell().price_amplitude);
         let mut goals = vec![
             Goal {
                 goal: "overshoot ≤ 2 K on every plant".into(),
@@ -157,12 +150,12 @@ impl Report {
                 let m = &trial.metrics;
                 writeln!(
                     out,
-                    "| {} | {} | {:.2} | {} | {:.2} | {:.1} | {} | {} | {} | {:.1} |",
+                    "| {} | {} | {:.2} | {} | {} | {:.1} | {} | {} | {} | {:.1} |",
                     comparison.case.name,
                     trial.governor,
                     m.overshoot,
                     optional(m.settling, 1),
-                    m.band,
+                    optional(m.band, 2),
                     m.iae,
                     m.throttle_events,
                     m.price_amplitude.map_or_else(|| "–".to_owned(), |a| format!("{:.1} %", a * 100.0)),
