@@ -11,8 +11,9 @@
 mod random;
 
 use maxwell_core::energy::{Attribution, Meter, Metering};
-use maxwell_core::sensor::{Activity, Counter, CounterReading, CounterSpec, Domain, Quality, Source};
-use maxwell_core::units::{Joule, Watts};
+use maxwell_core::market::{Event, Market, MarketPolicy, Outcome, TickInput};
+use maxwell_core::sensor::{Activity, Counter, CounterReading, CounterSpec, Domain, Quality, Source, Temperature};
+use maxwell_core::units::{Celsius, Joule, Tick, Watts};
 use random::Random;
 
 const TICK_US: u64 = 10_000;
@@ -212,6 +213,45 @@ fn a_counter_that_stands_still_or_is_silent_has_unknown_power_not_none() {
     }
     let delta = meter.advance(shows(2_000 + 196_608), TICK_US);
     assert!(!delta.gap && delta.energy == Joule(3_000_000_000), "{delta:?}");
+}
+
+#[test]
+fn a_market_says_when_its_counters_stop_go_on_and_change() {
+    let package = counter(Domain::Package(0), CounterSpec::rapl(16), 1_000.0);
+    let model = Counter { source: Source::Model, quality: Quality::Modelled, domain: Domain::Machine, ..package };
+    let mut market = Market::new(MarketPolicy::default());
+    let mut out = Outcome::default();
+    let mut tick = |market: &mut Market, raw: Option<u64>, counters: Option<Vec<Counter>>, busy_us: u64| {
+        let activity = Activity { elapsed_us: TICK_US, others_us: busy_us, ..Activity::default() };
+        let mut input = TickInput { tick: Tick(market.now().0 + 1), counters, activity, ..TickInput::default() };
+        input.reading.counters.push(CounterReading { raw, age_ms: 0 });
+        input.reading.temperature = Some(Temperature::fresh(Celsius(40.0), Source::Msr, Quality::Measured));
+        market.tick(&input, &mut out).unwrap();
+        (out.events.clone(), out.power)
+    };
+    // 20 W in counts of 2⁻¹⁶ J.
+    let counts = 13_107;
+    assert_eq!(tick(&mut market, Some(0), Some(vec![package]), 0).0, []);
+    for n in 1..50 {
+        let (events, power) = tick(&mut market, Some(n * counts), None, 0);
+        assert!(events.is_empty() && (power.0 - 20.0).abs() < 0.01, "{events:?} {power}");
+    }
+    // It cannot be read: its power is what so many busy cores draw, and not none.
+    let (events, power) = tick(&mut market, None, None, TICK_US);
+    assert_eq!(events, [Event::PowerUnknown]);
+    assert!(power.0 > 12.0, "{power}");
+    assert_eq!(tick(&mut market, None, None, 0).0, [], "said once");
+    assert_eq!(tick(&mut market, Some(52 * counts), None, 0).0, [Event::PowerKnown]);
+    assert_eq!(market.energy_total(), u128::from(52 * counts) * 1_000_000_000 / 65_536, "nothing is lost");
+    // It is lost for good, and the model takes over.
+    let before = market.energy_total();
+    assert_eq!(tick(&mut market, Some(7), Some(vec![model]), 0).0, [Event::SensorsChanged]);
+    tick(&mut market, Some(7 + counts), None, 0);
+    let metered: Vec<(Source, u128)> = market.metered().map(|part| (part.source, part.energy)).collect();
+    assert_eq!(metered, [(Source::Model, u128::from(counts) * 1_000_000_000 / 65_536), (Source::Powercap, before)]);
+    // No counter at all: no energy, and no die without power.
+    let (events, power) = tick(&mut market, None, Some(Vec::new()), TICK_US);
+    assert!(events.contains(&Event::PowerUnknown) && power.0 > 12.0, "{events:?} {power}");
 }
 
 #[test]

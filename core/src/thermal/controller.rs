@@ -212,8 +212,8 @@ impl Controller {
     ) -> Control {
         let dt = if dt.is_finite() { dt.clamp(DT_RANGE.0, DT_RANGE.1) } else { DT_RANGE.0 };
         self.tick = dt;
-        let power = power.filter(|power| power.0.is_finite());
-        let power = power.unwrap_or(Watts(self.policy.idle.0 + self.core_power * busy));
+        let metered = power.filter(|power| power.0.is_finite());
+        let power = metered.unwrap_or(Watts(self.policy.idle.0 + self.core_power * busy));
         self.observer.advance(dt, power);
         let trust = self.guard.judge(dt, sensor, &self.observer, self.policy.set);
         if trust == Trust::Anew {
@@ -223,7 +223,8 @@ impl Controller {
         if let Some(shown) = believed {
             self.observer.correct(dt, shown);
         }
-        self.identify(dt, power, believed);
+        // A guess at power teaches nothing.
+        self.identify(dt, power, believed.filter(|_| metered.is_some()));
         self.learn_core_power(dt, power, busy);
         let estimate = self.observer.temperature().0;
         let hottest = believed.map_or(estimate, |shown| shown.celsius.0.max(estimate));
