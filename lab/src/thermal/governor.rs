@@ -5,6 +5,7 @@ use maxwell_core::agent::{AgentSpec, LeaseKind, OnInsolvency, Order};
 use maxwell_core::market::{Command, Market, MarketPolicy, Outcome, Stop, TickInput, Usage};
 use maxwell_core::pacing::Pacing;
 use maxwell_core::sensor::{Activity, Counter, Reading};
+use maxwell_core::thermal::PlantModel;
 use maxwell_core::units::{AgentId, Bytes, Celsius, Joule, Micros, Price, PrincipalId, Tick, Watts};
 
 use super::case::{AGENTS, Case, SLOTS, policy};
@@ -25,6 +26,11 @@ pub trait Governor {
 
     /// Whether it has stopped everything because of heat.
     fn tripped(&self) -> bool;
+
+    /// How the machine warms, if it has learnt that.
+    fn learnt(&self) -> Option<PlantModel> {
+        None
+    }
 }
 
 /// Linux's `power_allocator`, polled every 100 ms as is usual for passive cooling.
@@ -190,5 +196,10 @@ impl Governor for Auction {
 
     fn tripped(&self) -> bool {
         self.out.control.tripped
+    }
+
+    fn learnt(&self) -> Option<PlantModel> {
+        let (plant, learnt) = self.market.plant();
+        learnt.then_some(plant)
     }
 }

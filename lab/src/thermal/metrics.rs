@@ -29,6 +29,9 @@ pub struct Metrics {
     pub price_amplitude: Option<f64>,
     /// Seconds from the end of a burst until everybody who stayed is served.
     pub recovery: Option<f64>,
+    /// The slope of the die (kelvin per second for a watt) as it was learnt, beside the true one: 1 is exact. `None` if
+    /// nothing was learnt, because the given plant explains what was seen or nothing moved.
+    pub slope_learnt: Option<f64>,
     /// Core-seconds of work done.
     pub work: f64,
     /// The highest temperature, in degrees Celsius.

@@ -141,16 +141,16 @@ impl Report {
     fn write(&self, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
-            "| case | governor | overshoot K | settling s | steady ± K | IAE K·s | throttle | price ± | recovery s | work core-s |"
+            "| case | governor | overshoot K | settling s | steady ± K | IAE K·s | throttle | price ± | recovery s | slope learnt | work core-s |"
         )?;
-        writeln!(out, "|---|---|---|---|---|---|---|---|---|---|")?;
+        writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|")?;
         let optional = |value: Option<f64>, digits| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.digits$}"));
         for comparison in &self.comparisons {
             for trial in &comparison.trials {
                 let m = &trial.metrics;
                 writeln!(
                     out,
-                    "| {} | {} | {:.2} | {} | {} | {:.1} | {} | {} | {} | {:.1} |",
+                    "| {} | {} | {:.2} | {} | {} | {:.1} | {} | {} | {} | {} | {:.1} |",
                     comparison.case.name,
                     trial.governor,
                     m.overshoot,
@@ -160,6 +160,7 @@ impl Report {
                     m.throttle_events,
                     m.price_amplitude.map_or_else(|| "–".to_owned(), |a| format!("{:.1} %", a * 100.0)),
                     optional(m.recovery, 2),
+                    m.slope_learnt.map_or_else(|| "–".to_owned(), |factor| format!("×{factor:.2}")),
                     m.work
                 )?;
             }

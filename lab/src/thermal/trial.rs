@@ -1,5 +1,6 @@
 //! One governor on one case.
 
+use maxwell_core::thermal::PlantModel;
 use maxwell_core::units::Price;
 
 use super::case::Case;
@@ -70,6 +71,8 @@ impl Trial {
                 trace.push(sample);
             }
         }
-        Self { governor: governor.name(), metrics: gauge.finish(case), trace }
+        let slope = |plant: PlantModel| plant.fast.resistance / plant.fast.tau;
+        let slope_learnt = governor.learnt().map(|plant| slope(plant) / slope(case.plant()));
+        Self { governor: governor.name(), metrics: Metrics { slope_learnt, ..gauge.finish(case) }, trace }
     }
 }
