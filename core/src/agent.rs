@@ -29,11 +29,24 @@ pub enum OnInsolvency {
     Park,
 }
 
+/// The kind of sandbox an agent runs in, as far as the market must know: how long it may run on when its slot is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CellKind {
+    /// A WebAssembly module on one core: at worst it is inside a bulk instruction over all its memory.
+    #[default]
+    Wasm,
+    /// A tree of processes, on several cores if it wants: at worst the kernel takes its time to freeze it.
+    Process,
+}
+
 /// An agent's standing order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// The most it will pay for a core-second. Zero withdraws it.
     pub limit: Price,
+    /// The most slots it wants at once; at least one, and no more than the machine has.
+    pub slots: u16,
     /// How many ticks it keeps a slot against equal bids once it has won it.
     pub hold: u32,
 }
@@ -49,8 +62,10 @@ pub struct AgentSpec {
     pub pacing: Pacing,
     /// What happens when it cannot pay.
     pub on_insolvency: OnInsolvency,
-    /// Whether its code has last words to say.
-    pub has_last_words: bool,
+    /// What it runs in.
+    pub cell: CellKind,
+    /// Core time set aside, and paid for at par in advance, for its last words; zero if it has none to say.
+    pub last_words: Micros,
     /// Memory it holds at birth.
     pub held: Bytes,
     /// How much power its work draws beside ordinary work, in thousandths: the power class used to attribute energy.
@@ -108,14 +123,26 @@ pub enum Life {
 /// A right to run, paid for in advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// What a core-second costs under it.
+    /// What a core-second costs under it; over slots of different price, the mean.
     pub price: Price,
+    /// How many slots it covers.
+    pub slots: u16,
     /// What was moved to escrow: the worst case.
     pub reserved: Joule,
     /// The tax on an erased byte under it.
     pub tax: Rate,
     /// What kind of right it is.
     pub kind: LeaseKind,
+}
+
+impl Lease {
+    /// The same lease with one more slot.
+    pub(crate) fn with_slot(self, price: Price, reserved: Joule) -> Self {
+        let slots = self.slots + 1;
+        let total = u128::from(self.price.0) * u128::from(self.slots) + u128::from(price.0);
+        let mean = Price(u64::try_from(total / u128::from(slots)).expect("a mean is no more than the largest"));
+        Self { price: mean, slots, reserved: self.reserved.saturating_add(reserved), ..self }
+    }
 }
 
 /// What kind of right a lease is.
@@ -175,6 +202,10 @@ pub struct Agent {
     pub arrears: Joule,
     /// The price its order stands at in the book; zero when it does not stand.
     pub standing: Price,
+    /// How many slots its order stands for: what it asks for, as far as its wallet covers them.
+    pub slots: u16,
+    /// How many slots it could use now, as its cell saw it last.
+    pub demand: u16,
     pub(crate) principal: u32,
     pub(crate) touched: Tick,
     pub(crate) spent_since_pacing: Joule,

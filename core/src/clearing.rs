@@ -6,13 +6,16 @@
 //!
 //! | rule | winner of slot `i` pays, per core-second | truthful for one slot each |
 //! |---|---|---|
-//! | [`Uniform`](PricingRule::Uniform) | `max(b(q+1), c(q))`, the highest losing bid (Vickrey 1961) | yes |
+//! | [`Uniform`](PricingRule::Uniform) | `max(b(q+1), c(q))`, the highest losing bid of somebody else (Vickrey 1961) | yes |
 //! | [`Gsp`](PricingRule::Gsp) | `a(i) · max(b(i+1), c)`, the next bid (Edelman, Ostrovsky, Schwarz 2007) | no |
 //! | [`Vcg`](PricingRule::Vcg) | `Σ_{j=i..q} (a(j) − a(j+1)) · max(b(j+1), c)`, the harm done to those below | yes |
 //! | [`Posted`](PricingRule::Posted) | the reserve | yes, but who gets a scarce slot is not the price's doing |
 //!
 //! `a(i)` is the quality of slot `i` in thousandths of a full core, best first; with equal slots `Gsp`, `Vcg` and
 //! `Uniform` coincide. Bids count as the price of their ladder level. Payments are rounded down to 1 mW.
+//!
+//! An order may want several slots. Under `Uniform` its own unserved units never set the price that it pays: whoever wants
+//! four of two slots and has no rival pays the reserve. Other rules take each unit for a bidder of its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +116,7 @@ impl Clearing {
             0 => Price::MAX,
             sold => self.ranked[sold - 1].level.price(),
         };
-        self.price(rule, sold, supply);
+        self.price(rule, book, sold, supply);
 
         let beyond = self.ranked.iter().skip(sold).take(supply.standby);
         self.standby.extend(beyond.map(|unit| Award { order: unit.order, price: reserve }));
@@ -150,7 +153,7 @@ impl Clearing {
         }
     }
 
-    fn price(&mut self, rule: PricingRule, sold: usize, supply: Supply<'_>) {
+    fn price(&mut self, rule: PricingRule, book: &Book, sold: usize, supply: Supply<'_>) {
         if sold == 0 {
             // Nothing sold: the first unit of demand, if any, would have had to meet the first slot's cost.
             return;
@@ -163,6 +166,12 @@ impl Clearing {
         self.spot = losing.max(last_ask);
         if losing >= last_ask && losing > Price::ZERO {
             self.price_setter = Some(self.ranked[sold].order);
+        }
+        if rule == PricingRule::Uniform
+            && let Some(setter) = self.price_setter
+            && book.slots(setter) > 1
+        {
+            return self.price_around(setter, sold, last_ask);
         }
         let per_quality = |milli: u128| {
             Price(
@@ -199,10 +208,50 @@ impl Clearing {
     }
 }
 
+impl Clearing {
+    /// Uniform prices where the highest losing unit may belong to a winner, who does not bid against itself: it pays what
+    /// the highest losing unit of anybody else bids.
+    fn price_around(&mut self, setter: OrderKey, sold: usize, ask: Price) {
+        let (winning, losing) = self.ranked.split_at(sold);
+        let wins = winning.iter().filter(|unit| unit.order == setter).count();
+        let other = losing.iter().find(|unit| unit.order != setter && unit.level.price() >= ask);
+        let its_price = other.map_or(ask, |unit| unit.level.price());
+        let others_price = self.spot;
+        if wins == sold {
+            self.spot = its_price;
+            self.price_setter = other.map(|unit| unit.order);
+        }
+        let price = |order| if order == setter { its_price } else { others_price };
+        self.winners.extend(winning.iter().map(|unit| Award { order: unit.order, price: price(unit.order) }));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::book::PrincipalIndex;
+
+    #[test]
+    fn an_order_for_several_slots_does_not_bid_against_itself() {
+        let mut book = book(&[900, 700]);
+        book.set_slots(OrderKey(0), 4);
+        let mut clearing = Clearing::default();
+        let mut clear = |book: &mut Book, slots: usize| {
+            let asks = vec![Price(100); slots];
+            let supply = Supply { reserve: Price(100), asks: &asks, quality: &[], standby: 4 };
+            clearing.clear(PricingRule::Uniform, book, supply, &[]);
+            let prices: Vec<(u32, u64)> = clearing.winners.iter().map(|a| (a.order.0, a.price.0)).collect();
+            (prices, clearing.spot.0, clearing.price_setter.map(|order| order.0))
+        };
+        // Both slots are its own, and its rival would have had to pay 700.
+        assert_eq!(clear(&mut book, 2), (vec![(0, 700), (0, 700)], 700, Some(1)));
+        assert_eq!(clear(&mut book, 5), (vec![(0, 100), (0, 100), (0, 100), (0, 100), (1, 100)], 100, None));
+        book.cancel(OrderKey(1));
+        assert_eq!(clear(&mut book, 2), (vec![(0, 100), (0, 100)], 100, None));
+        // A rival at the same price takes turns with it. Each pays what the other would have given for its slot.
+        book.set(OrderKey(1), Price(900));
+        assert_eq!(clear(&mut book, 2), (vec![(0, 100), (1, 900)], 900, Some(0)));
+    }
 
     fn book(prices: &[u64]) -> Book {
         let mut book = Book::new();

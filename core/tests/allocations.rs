@@ -69,6 +69,7 @@ fn a_tick_allocates_nothing() {
                 erased: Bytes(0),
                 held: Bytes(0),
                 bid: None,
+                demand: None,
                 stop: if at < 8 { Stop::SlotEnd } else { Stop::NotRun },
             });
         }

@@ -201,8 +201,16 @@ fn fuzz(seed: u64, events: usize, orders: u32, principals: u64, price_span: u64)
 
         let ranked = naive.ranked(slots + 3, Price(reserve));
         let bids: Vec<u64> = ranked.iter().map(|(_, price)| price.0).collect();
-        let expected: Vec<(u32, u64)> =
+        let mut expected: Vec<(u32, u64)> =
             ranked.iter().map(|(key, _)| *key).zip(payments(rule, &bids, &asks, &quality)).collect();
+        if rule == PricingRule::Uniform {
+            // Nobody bids against itself: a winner pays the best losing unit of anybody else.
+            let sold = expected.len();
+            for (key, price) in &mut expected {
+                let rival = ranked[sold..].iter().find(|(other, _)| other != key).map_or(0, |(_, bid)| bid.0);
+                *price = rival.max(asks[sold - 1]);
+            }
+        }
         let winners: Vec<(u32, u64)> = clearing.winners.iter().map(|a| (a.order.0, a.price.0)).collect();
         assert_eq!(winners, expected, "event {event}, {rule:?}, {slots} slots at {asks:?}, quality {quality:?}");
         let standby: Vec<u32> = clearing.standby.iter().map(|a| a.order.0).collect();

@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 
 use maxwell_core::accounts::{Account, Accounts, Posting, Purpose};
-use maxwell_core::agent::{AgentSpec, OnInsolvency, Order, SlotId};
+use maxwell_core::agent::{AgentSpec, CellKind, OnInsolvency, Order, SlotId};
 use maxwell_core::bounty::{ClaimFault, SponsorId, Verifier};
 use maxwell_core::clearing::PricingRule;
 use maxwell_core::market::{Claim, Command, Market, MarketPolicy, Outcome, Stop, TickInput, Usage};
@@ -74,8 +74,9 @@ fn stop() -> impl Strategy<Value = Stop> {
 }
 
 fn order() -> impl Strategy<Value = Order> {
-    (prop_oneof![4 => 1_000..20_000u64, 1 => Just(0), 1 => Just(u64::MAX)], 0..5u32)
-        .prop_map(|(limit, hold)| Order { limit: Price(limit), hold })
+    let slots = prop_oneof![4 => Just(1), 3 => 0..6u16, 1 => Just(u16::MAX)];
+    (prop_oneof![4 => 1_000..20_000u64, 1 => Just(0), 1 => Just(u64::MAX)], slots, 0..5u32)
+        .prop_map(|(limit, slots, hold)| Order { limit: Price(limit), slots, hold })
 }
 
 fn spec() -> impl Strategy<Value = AgentSpec> {
@@ -85,7 +86,8 @@ fn spec() -> impl Strategy<Value = AgentSpec> {
             order,
             pacing: if paced { Pacing::until(Tick(500)) } else { Pacing::Fixed },
             on_insolvency: if park { OnInsolvency::Park } else { OnInsolvency::Apoptosis },
-            has_last_words,
+            cell: if held % 2 == 0 { CellKind::Wasm } else { CellKind::Process },
+            last_words: if has_last_words { Micros(10_000) } else { Micros::ZERO },
             held: Bytes(held),
             power_class: 1000 + u16::from(principal) * 100,
         })
@@ -135,7 +137,7 @@ fn apply(shadow: &mut Accounts, postings: &[Posting]) {
 }
 
 fn usage(agent: AgentId, core: u64, stop: Stop) -> Usage {
-    Usage { agent, core: Micros(core), fuel: core, erased: Bytes(0), held: Bytes(0), bid: None, stop }
+    Usage { agent, core: Micros(core), fuel: core, erased: Bytes(0), held: Bytes(0), bid: None, demand: None, stop }
 }
 
 /// The machine's one energy counter.
@@ -191,6 +193,7 @@ impl Run {
                         erased: Bytes(erased),
                         held: Bytes(held),
                         bid: bid.map(Price),
+                        demand: (core % 3 == 0).then(|| u16::try_from(core % 7).expect("less than seven")),
                         stop,
                     });
                 }

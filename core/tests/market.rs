@@ -139,7 +139,7 @@ fn rent_kills_who_cannot_pay_it() {
 #[test]
 fn last_words_are_paid_for_at_birth_and_spoken_before_anybody_buys() {
     let mut world = World::new(policy(1));
-    let dying = maxwell_core::agent::AgentSpec { has_last_words: true, ..spec("d", 5_000) };
+    let dying = maxwell_core::agent::AgentSpec { last_words: maxwell_core::Micros(10_000), ..spec("d", 5_000) };
     let dying = world.spinner(dying, 79_000_000);
     world.spinner(spec("rich", 50_000), 1_000 * J);
     world.run(600);
@@ -154,7 +154,7 @@ fn last_words_are_paid_for_at_birth_and_spoken_before_anybody_buys() {
 #[test]
 fn who_cannot_put_last_words_aside_is_not_born() {
     let mut world = World::new(policy(1));
-    world.spinner(maxwell_core::agent::AgentSpec { has_last_words: true, ..spec("d", 5_000) }, 39_000_000);
+    world.spinner(maxwell_core::agent::AgentSpec { last_words: maxwell_core::Micros(10_000), ..spec("d", 5_000) }, 39_000_000);
     world.run(1);
     assert!(world.happened(|e| matches!(e, Event::Refused { why: Refusal::NoDeposit, .. })).is_some());
     assert_eq!(world.market.reason(AgentId(0)), Some(Reason::NoDeposit));
@@ -267,7 +267,7 @@ fn a_standing_order_pays_a_small_fee_even_while_it_loses() {
     let parked_under = world.spinner(spec("rival", 80_000), 1_000 * J);
     world.run(1_001);
     // A thousandth of 80 W for ten seconds, charged when next touched.
-    world.command(Command::Order { agent: parked_under, order: Order { limit: Price(0), hold: 0 } });
+    world.command(Command::Order { agent: parked_under, order: Order { limit: Price(0), slots: 1, hold: 0 } });
     world.tick();
     let rent = world.market.agent(parked_under).unwrap().tally.rent.0;
     assert!((790_000_000..=802_000_000).contains(&rent), "{rent}");
@@ -320,7 +320,7 @@ fn an_incumbent_keeps_its_slot_for_its_hold_against_equals() {
     let mut world = World::new(policy(1));
     for principal in ["a", "b"] {
         world.spinner(
-            maxwell_core::agent::AgentSpec { order: Order { limit: Price(5_000), hold: 10 }, ..spec(principal, 0) },
+            maxwell_core::agent::AgentSpec { order: Order { limit: Price(5_000), slots: 1, hold: 10 }, ..spec(principal, 0) },
             100 * J,
         );
     }
@@ -425,7 +425,7 @@ fn a_bid_of_zero_withdraws_the_order_and_the_largest_bid_is_an_order_like_any_ot
     assert_eq!(world.ran, [6], "it ran until it withdrew");
     assert_eq!(world.market.reason(moody), Some(Reason::NoOrder));
     assert_eq!(world.market.agent(moody).unwrap().tally.paid, Joule(6 * 40_000_000), "without rivals, at the reserve");
-    world.command(Command::Order { agent: moody, order: Order { limit: Price(5_000), hold: 0 } });
+    world.command(Command::Order { agent: moody, order: Order { limit: Price(5_000), slots: 1, hold: 0 } });
     world.run(5);
     assert!(world.ran[0] > 6, "its owner may order again");
 }
@@ -465,4 +465,85 @@ fn no_tax_without_inefficiency() {
     world.run(10);
     let tally = world.market.agent(agent).unwrap().tally;
     assert_eq!((tally.tax, tally.rent), (Joule(0), Joule(0)));
+}
+
+/// An agent that wants several slots.
+fn wide(principal: &str, limit: u64, slots: u16) -> maxwell_core::agent::AgentSpec {
+    maxwell_core::agent::AgentSpec { order: Order { limit: Price(limit), slots, hold: 0 }, ..spec(principal, 0) }
+}
+
+#[test]
+fn an_agent_buys_as_many_slots_as_it_wants_and_pays_for_each() {
+    let mut world = World::new(policy(4));
+    let wide = world.spinner(wide("w", 6_000, 3), 5_000_000_000);
+    let narrow = world.spinner(spec("n", 5_000), 1_000_000_000);
+    world.run(10);
+    let slots = world.out.grants.iter().filter(|grant| grant.agent == wide).count();
+    assert_eq!((slots, world.out.sold), (3, 4));
+    let lease = world.market.agent(wide).unwrap().lease().unwrap();
+    assert_eq!((lease.slots, lease.price), (3, Price(4_000)), "nobody else bids for the fourth slot, so the reserve");
+    assert_eq!(lease.reserved, Joule(3 * 40_000_000), "three slots' worst case");
+    world.run(1);
+    let tally = world.market.agent(wide).unwrap().tally;
+    assert_eq!(tally.slots, 30);
+    assert_eq!(tally.core, Micros(300_000));
+    assert_eq!(tally.paid, Joule(1_200_000_000));
+    assert_eq!(world.market.agent(narrow).unwrap().tally.slots, 10);
+}
+
+#[test]
+fn its_own_unserved_wishes_do_not_raise_its_price() {
+    let mut world = World::new(policy(2));
+    let wide = world.spinner(wide("w", 9_000, 2), 10_000_000_000);
+    world.run(5);
+    // More than the machine has is not asked for.
+    world.command(Command::Order { agent: wide, order: Order { limit: Price(9_000), slots: 900, hold: 0 } });
+    world.run(5);
+    assert_eq!(world.out.sold, 2);
+    assert_eq!(world.out.spot, Price(4_000));
+    assert_eq!(world.market.agent(wide).unwrap().lease().unwrap().price, Price(4_000));
+}
+
+#[test]
+fn a_shrinking_wallet_buys_fewer_slots_before_it_bids_less() {
+    let mut world = World::new(policy(4));
+    // Three slots at 6 W are worth 180 mJ; it has 150 mJ.
+    let wide = world.spinner(wide("w", 6_000, 3), 150_000_000);
+    world.tick();
+    let agent = world.market.agent(wide).unwrap();
+    assert_eq!(agent.lease().unwrap().slots, 2);
+    assert_eq!(agent.standing, Price(6_000));
+    world.run(400);
+    assert!(world.market.balance(wide) <= Joule(40_000_000));
+    assert_eq!(world.market.agent(wide).unwrap().tally.paid.0 % 40_000_000, 0);
+    assert_eq!(world.market.agent(wide).unwrap().arrears, Joule::ZERO);
+}
+
+#[test]
+fn demand_follows_what_the_cell_sees_and_the_order_bounds_it() {
+    let mut world = World::new(policy(4));
+    let wide = world.spinner(wide("w", 6_000, 4), 10_000_000_000);
+    world.tick();
+    for (demand, slots) in [(1, 1), (3, 3), (9, 4), (0, 1)] {
+        world.input.usages[0].demand = Some(demand);
+        world.tick();
+        assert_eq!(world.market.agent(wide).unwrap().lease().unwrap().slots, slots, "wants {demand}");
+    }
+}
+
+#[test]
+fn a_process_is_covered_until_it_is_frozen() {
+    let mut world = World::new(policy(1));
+    let process = maxwell_core::agent::AgentSpec {
+        cell: maxwell_core::agent::CellKind::Process,
+        held: Bytes(1 << 30),
+        ..spec("p", 5_000)
+    };
+    let tax = world.market.policy().landauer.tax_rate(world.market.policy().thermal.model.ambient).ceiling(1 << 30);
+    let process = world.spinner(process, 100_000_000_000);
+    world.tick();
+    let reserved = world.market.agent(process).unwrap().lease().unwrap().reserved;
+    // 12 ms at 4 W and the tax on all it holds; no pass over its memory.
+    assert!(reserved >= Joule(48_000_000) && reserved <= tax.saturating_add(Joule(2_000_000_000)), "{reserved}");
+    assert_eq!(world.out.grants[0].worst_case, Micros(12_000));
 }

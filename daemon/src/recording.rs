@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 
 use maxwell_core::market::{Market, MarketPolicy, Outcome, TickInput};
 
-const MAGIC: &[u8; 8] = b"MAXWREC2";
+const MAGIC: &[u8; 8] = b"MAXWREC3";
 /// The largest policy or tick input that is believed: a recording is a hostile file.
 const MOST: u32 = 64 << 20;
 /// Frames that may wait for the disk. A second's worth of ticks is 100.

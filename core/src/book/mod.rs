@@ -181,6 +181,22 @@ impl Book {
         self.cursors.reserve(self.members.len().min(LEVELS).saturating_sub(self.cursors.len()));
     }
 
+    /// How many slots an order wants at once. Where it stands keeps its turn.
+    ///
+    /// # Panics
+    ///
+    /// If `slots` is zero.
+    pub fn set_slots(&mut self, key: OrderKey, slots: u16) {
+        assert!(slots > 0, "an order for no slot");
+        self.members[key.0 as usize].slots = slots;
+    }
+
+    /// How many slots an order wants at once.
+    #[must_use]
+    pub fn slots(&self, key: OrderKey) -> u16 {
+        self.members[key.0 as usize].slots
+    }
+
     /// Takes the order off the ladder and frees its key.
     pub fn unregister(&mut self, key: OrderKey) {
         self.cancel(key);

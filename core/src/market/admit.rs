@@ -7,7 +7,7 @@ use crate::book::{OrderKey, PrincipalIndex};
 use crate::bounty::Bounty;
 use crate::landauer::{Carry, Rate};
 use crate::reason::Reason;
-use crate::units::{AgentId, Joule, Price};
+use crate::units::{AgentId, Joule, Micros, Price};
 
 /// Sponsors of one market.
 const MOST_SPONSORS: u16 = 1_024;
@@ -50,6 +50,7 @@ impl Market {
         self.accounts.open_agent(index);
         self.wheel.reserve(index);
         self.book.register(OrderKey(index), PrincipalIndex(principal), 1);
+        let demand = self.most_slots(spec.order);
         self.agents.push(Agent {
             spec,
             life: Life::Ready,
@@ -57,6 +58,8 @@ impl Market {
             tally: Tally::default(),
             arrears: Joule::ZERO,
             standing: Price::ZERO,
+            slots: 1,
+            demand,
             principal,
             touched: self.now,
             spent_since_pacing: Joule::ZERO,
@@ -110,16 +113,23 @@ impl Market {
 
     fn order(&mut self, agent: AgentId, order: Order, out: &mut Outcome) -> Result<(), Refusal> {
         let index = self.known(agent)?;
+        let most = self.most_slots(order);
         let record = &mut self.agents[index as usize];
         if !record.is_alive() {
             return Err(Refusal::Dead);
         }
         record.spec.order = order;
+        record.demand = most;
         if matches!(self.agents[index as usize].life, Life::Ready) {
             self.accrue(index, out);
             self.touch(index, out);
         }
         Ok(())
+    }
+
+    /// The most slots that an order can mean here.
+    pub(super) fn most_slots(&self, order: Order) -> u16 {
+        order.slots.clamp(1, self.policy.thermal.slots)
     }
 
     fn park_by_owner(&mut self, agent: AgentId, out: &mut Outcome) -> Result<(), Refusal> {
@@ -158,14 +168,13 @@ impl Market {
     /// What must be put aside for last words: their core time at par, with the tax on all the agent holds.
     pub(super) fn deposit(&self, index: u32) -> Joule {
         let agent = &self.agents[index as usize];
-        if !agent.spec.has_last_words {
+        if agent.spec.last_words == Micros::ZERO {
             return Joule::ZERO;
         }
-        let bulk = self.worst_case(index).saturating_sub(self.policy.tick);
         self.policy
             .thermal
             .par
-            .cost(self.policy.last_words.saturating_add(bulk))
+            .cost(agent.spec.last_words.saturating_add(self.overrun(index)))
             .saturating_add(self.tax_rate.ceiling(agent.spec.held.0))
     }
 

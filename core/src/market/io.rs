@@ -29,8 +29,6 @@ pub struct MarketPolicy {
     pub resting_fee_ppm: u32,
     /// How long an agent may be unable to pay one quantum at par.
     pub grace: Micros,
-    /// The core time set aside, and paid for at par, for last words: at most one tick.
-    pub last_words: Micros,
     /// How long a dying agent may wait for its last words (a tripped machine grants none).
     pub last_words_patience: Micros,
     /// How many losers per slot stand by to take over what is left of it.
@@ -38,6 +36,8 @@ pub struct MarketPolicy {
     /// How fast the slowest uninterruptible instruction works (bulk memory operations), in bytes per microsecond. The
     /// worst case of a slot is its length plus one pass over the agent's memory at this speed.
     pub bulk_bytes_per_us: u64,
+    /// How long after its slot a process may still run until the kernel has frozen it: part of its worst case.
+    pub freeze: Micros,
     /// Quality of each slot in thousandths of a full core; missing entries are full.
     pub quality: Vec<u16>,
 }
@@ -52,10 +52,10 @@ impl Default for MarketPolicy {
             landauer: LandauerPolicy::default(),
             resting_fee_ppm: 50,
             grace: Micros(5_000_000),
-            last_words: Micros(10_000),
             last_words_patience: Micros(2_000_000),
             standby: 4,
             bulk_bytes_per_us: 1_000,
+            freeze: Micros(2_000),
             quality: Vec::new(),
         }
     }
@@ -87,6 +87,7 @@ impl MarketPolicy {
         let checks = [
             ("tick", "1 ms to 1 s", (1_000..=1_000_000).contains(&self.tick.0)),
             ("slots", "1 to 1024", (1..=1_024).contains(&thermal.slots)),
+            ("freeze", "at most 1 s", self.freeze.0 <= 1_000_000),
             ("standby", "at most 4096 for each slot", self.standby <= 4_096),
             ("par", "1 mW to 1 MW", (1..=1_000_000_000).contains(&thermal.par.0)),
             (
@@ -144,6 +145,8 @@ pub struct Usage {
     pub held: Bytes,
     /// Its new limit, if it called `bid`.
     pub bid: Option<Price>,
+    /// How many slots it could use at once, where its cell can tell.
+    pub demand: Option<u16>,
     /// How the slot ended.
     pub stop: Stop,
 }
@@ -240,7 +243,7 @@ impl TickInput {
     }
 }
 
-/// A lease granted this tick.
+/// A slot granted this tick. An agent that won several has one for each, under one lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// To whom.

@@ -16,8 +16,8 @@
 //! waits costs nothing until then, and its alarm is set for the moment its money runs out.
 //!
 //! **No quantum runs unpaid.** A lease exists only after its worst case moved into escrow. The worst case is the slot's
-//! length plus one pass over the agent's memory (a bulk instruction cannot be interrupted), at the price of the lease,
-//! plus the tax on every byte it holds, plus its arrears. An order stands in the book only at a price that its owner's
+//! length plus what cannot be interrupted at its end, at the price of the lease, plus the tax on every byte it holds,
+//! plus its arrears. An order stands in the book only at a price that its owner's
 //! wallet covers, so a bid nobody could pay never sets a price.
 
 mod admit;
@@ -34,7 +34,7 @@ pub use io::{
 };
 
 use crate::accounts::{Account, Accounts, InsufficientFunds, MoneySupply, Posting, Purpose};
-use crate::agent::{Agent, Lease, LeaseKind, Life, SlotId};
+use crate::agent::{Agent, CellKind, Lease, LeaseKind, Life, SlotId};
 use crate::book::{Book, OrderKey};
 use crate::bounty::Bounty;
 use crate::clearing::{Clearing, FULL_QUALITY};
@@ -280,10 +280,19 @@ impl Market {
         assert_eq!(self.attribution.error(&self.metering), 0, "energy was not conserved at tick {}", self.now.0);
     }
 
-    /// The worst core time of one slot: its length, and one pass of a bulk instruction over the agent's memory.
+    /// The worst core time of one slot: its length, and what cannot be interrupted at its end.
     fn worst_case(&self, index: u32) -> Micros {
-        let held = self.agents[index as usize].spec.held.0;
-        self.policy.tick.saturating_add(Micros(held / self.policy.bulk_bytes_per_us.max(1)))
+        self.policy.tick.saturating_add(self.overrun(index))
+    }
+
+    /// How long an agent may run on when its time is over: one pass of a bulk instruction over its memory, or until the
+    /// kernel has frozen it.
+    fn overrun(&self, index: u32) -> Micros {
+        let spec = &self.agents[index as usize].spec;
+        match spec.cell {
+            CellKind::Wasm => Micros(spec.held.0 / self.policy.bulk_bytes_per_us.max(1)),
+            CellKind::Process => self.policy.freeze,
+        }
     }
 
     /// What must be covered beside the core time: the tax on all it holds, and its arrears.

@@ -68,7 +68,7 @@ impl Market {
                 let from = Account::LastWords(index);
                 let lease = self.lease(index, price, deposit, LeaseKind::LastWords(slot), from, out);
                 self.agents[index as usize].life = Life::Dying { since, reason, lease: Some(lease) };
-                let worst_case = self.policy.last_words;
+                let worst_case = self.agents[index as usize].spec.last_words;
                 let agent = AgentId(u64::from(index));
                 out.grants.push(Grant { agent, kind: lease.kind, price, worst_case });
                 used += 1;
@@ -119,13 +119,19 @@ impl Market {
             let award = self.award(at);
             let index = award.order.0;
             self.accrue(index, out);
-            if self.wallet(index) < self.worst_cost(index, award.price) {
+            let agent = &self.agents[index as usize];
+            let (price, slots) = (agent.standing, agent.slots);
+            if price < award.price {
+                // It has an award for each slot, and was taken down at an earlier one.
+                continue;
+            }
+            if self.wallet(index) < self.worst_cost(index, award.price, slots) {
                 all = false;
-                let before = self.agents[index as usize].standing;
                 self.touch(index, out);
+                let agent = &self.agents[index as usize];
                 debug_assert!(
-                    self.agents[index as usize].standing < before,
-                    "agent {index} stands at {before} and cannot cover {}",
+                    agent.standing < price || agent.slots < slots,
+                    "agent {index} stands for {slots} slots at {price} and cannot cover them at {}",
                     award.price
                 );
             }
@@ -146,8 +152,9 @@ impl Market {
         if at < winners { self.clearing.winners[at] } else { self.clearing.standby[at - winners] }
     }
 
-    fn worst_cost(&self, index: u32, price: Price) -> Joule {
-        price.cost(self.worst_case(index)).saturating_add(self.overhead(index))
+    fn worst_cost(&self, index: u32, price: Price, slots: u16) -> Joule {
+        let cores = Joule(price.cost(self.worst_case(index)).0.saturating_mul(u64::from(slots)));
+        cores.saturating_add(self.overhead(index))
     }
 
     fn grant_winners(&mut self, out: &mut Outcome) {
@@ -178,7 +185,7 @@ impl Market {
     fn seat(&mut self, award: Award, slot: SlotId, out: &mut Outcome) {
         let agent = &mut self.agents[award.order.0 as usize];
         let since = match agent.seat {
-            Some(seat) if seat.last == self.previous => seat.since,
+            Some(seat) if seat.last == self.previous || seat.last == self.now => seat.since,
             _ => {
                 out.events.push(Event::Thawed { agent: AgentId(u64::from(award.order.0)), price: award.price });
                 self.now
@@ -196,17 +203,31 @@ impl Market {
         }
     }
 
-    /// Reserves the worst case and makes the lease. `false` if the wallet does not cover it after all.
+    /// Reserves the worst case and makes the lease, or adds a slot to the lease that the agent won in this sale. `false` if
+    /// the wallet does not cover it after all.
     fn grant(&mut self, award: Award, kind: LeaseKind, out: &mut Outcome) -> bool {
         let index = award.order.0;
-        let reserved = self.worst_cost(index, award.price);
-        if !matches!(self.agents[index as usize].life, Life::Ready) || self.wallet(index) < reserved {
-            return false;
-        }
         let worst_case: Micros = self.worst_case(index);
-        let lease = self.lease(index, award.price, reserved, kind, Account::Wallet(index), out);
-        self.agents[index as usize].life = Life::Running(lease);
-        self.leased.push(index);
+        let life = match self.agents[index as usize].life {
+            Life::Ready => {
+                let reserved = self.worst_cost(index, award.price, 1);
+                if self.wallet(index) < reserved {
+                    return false;
+                }
+                self.leased.push(index);
+                Life::Running(self.lease(index, award.price, reserved, kind, Account::Wallet(index), out))
+            }
+            // Leaseholders of earlier ticks have left the book: this lease was made a moment ago.
+            Life::Running(lease) if matches!((lease.kind, kind), (LeaseKind::Slot(_), LeaseKind::Slot(_))) => {
+                let more = award.price.cost(worst_case);
+                if self.post(Account::Wallet(index), Account::Escrow(index), more, Purpose::Reserve, out).is_err() {
+                    return false;
+                }
+                Life::Running(lease.with_slot(award.price, more))
+            }
+            _ => return false,
+        };
+        self.agents[index as usize].life = life;
         out.grants.push(Grant { agent: AgentId(u64::from(index)), kind, price: award.price, worst_case });
         true
     }
@@ -222,7 +243,7 @@ impl Market {
     ) -> Lease {
         self.post(from, Account::Escrow(index), reserved, Purpose::Reserve, out)
             .expect("the source was just seen to hold it, and escrow is empty between leases");
-        Lease { price, reserved, tax: self.tax_rate, kind }
+        Lease { price, slots: 1, reserved, tax: self.tax_rate, kind }
     }
 
     /// Notes who lost a slot, and remembers who holds one.
@@ -236,9 +257,11 @@ impl Market {
                 out.events.push(Event::Frozen { agent: AgentId(u64::from(index)), reason });
             }
         }
-        seated.extend(out.grants.iter().filter_map(|grant| match grant.kind {
-            LeaseKind::Slot(_) => Some(u32::try_from(grant.agent.0).expect("agents are numbered in u32")),
-            LeaseKind::Standby | LeaseKind::LastWords(_) => None,
+        // Who holds several slots sits on the last of them.
+        seated.extend(out.grants.iter().filter_map(|grant| {
+            let index = u32::try_from(grant.agent.0).expect("agents are numbered in u32");
+            let sits = |slot| self.agents[index as usize].seat.is_some_and(|seat| seat.slot == slot);
+            matches!(grant.kind, LeaseKind::Slot(slot) if sits(slot)).then_some(index)
         }));
         self.seated = seated;
     }

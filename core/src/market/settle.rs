@@ -70,7 +70,7 @@ impl Market {
             tally.erased = tally.erased.saturating_add(usage.erased);
             tally.paid = tally.paid.saturating_add(paid);
             tally.tax = tally.tax.saturating_add(tax);
-            tally.slots += 1;
+            tally.slots += u64::from(lease.slots);
             agent.spent_since_pacing = agent.spent_since_pacing.saturating_add(paid).saturating_add(tax);
             if arrears > Joule::ZERO {
                 out.events.push(Event::Overran { agent: usage.agent, arrears });
@@ -101,6 +101,10 @@ impl Market {
         }
         if let Some(limit) = usage.bid {
             self.agents[index as usize].spec.order.limit = limit;
+        }
+        if let Some(demand) = usage.demand {
+            let most = self.most_slots(self.agents[index as usize].spec.order);
+            self.agents[index as usize].demand = demand.clamp(1, most);
         }
         match self.agents[index as usize].after_lease.take() {
             Some(AfterLease::Park) => return self.park(index, Reason::ParkedByOwner, out),

@@ -10,7 +10,7 @@ use crate::agent::{Life, OnInsolvency};
 use crate::book::OrderKey;
 use crate::landauer::{self, Rate};
 use crate::reason::Reason;
-use crate::units::{AgentId, Joule, Price, Tick};
+use crate::units::{AgentId, Joule, Micros, Price, Tick};
 
 /// While a paced agent waits, its bid is looked at after this many ticks, then after twice as many, and so on.
 const PACING_WAIT: (u64, u64) = (8, 64);
@@ -112,12 +112,19 @@ impl Market {
         let covered = wallet.saturating_sub(self.overhead(index));
         let agent = &mut self.agents[index as usize];
         let bid = agent.spec.pacing.bid(agent.spec.order.limit);
+        // Fewer slots before a lower price.
+        let covers = covered.0.checked_div(bid.cost(worst).0).unwrap_or(0);
+        let slots = u16::try_from(covers).unwrap_or(u16::MAX).clamp(1, agent.demand);
         let price = bid.min(Price::affordable(covered, worst));
-        if price != agent.standing {
+        if price != agent.standing || slots != agent.slots {
             agent.standing = price;
-            let per_tick =
-                u128::from(price.0) * u128::from(self.policy.tick.0) * u128::from(self.policy.resting_fee_ppm);
+            agent.slots = slots;
+            let per_tick = u128::from(price.0)
+                * u128::from(slots)
+                * u128::from(self.policy.tick.0)
+                * u128::from(self.policy.resting_fee_ppm);
             agent.fee_rate = Rate::ratio(per_tick, 1_000_000);
+            self.book.set_slots(OrderKey(index), slots);
             self.book.set(OrderKey(index), price);
         }
     }
@@ -145,7 +152,7 @@ impl Market {
         let agent = &mut self.agents[index as usize];
         out.events.push(Event::Condemned { agent: AgentId(u64::from(index)), reason });
         agent.life = Life::Dying { reason, since: now, lease: None };
-        if agent.spec.has_last_words {
+        if agent.spec.last_words > Micros::ZERO {
             self.dying.push_back(index);
         } else {
             self.finish_death(index, out);

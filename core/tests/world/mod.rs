@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
-use maxwell_core::agent::{AgentSpec, LeaseKind, OnInsolvency, Order};
+use maxwell_core::agent::{AgentSpec, CellKind, LeaseKind, OnInsolvency, Order};
 use maxwell_core::market::{
     CellAction, Claim, Command, Event, Grant, Market, MarketPolicy, Outcome, Stop, TickInput, Usage,
 };
@@ -59,7 +59,6 @@ pub struct World {
 pub fn policy(slots: u16) -> MarketPolicy {
     MarketPolicy {
         thermal: ThermalPolicy { slots, par: Price(4_000), idle: Watts(2.0), ..ThermalPolicy::default() },
-        last_words: Micros(10_000),
         resting_fee_ppm: 0,
         ..MarketPolicy::default()
     }
@@ -68,10 +67,11 @@ pub fn policy(slots: u16) -> MarketPolicy {
 pub fn spec(principal: &str, limit: u64) -> AgentSpec {
     AgentSpec {
         principal: PrincipalId::named(principal),
-        order: Order { limit: Price(limit), hold: 0 },
+        order: Order { limit: Price(limit), slots: 1, hold: 0 },
         pacing: Pacing::Fixed,
         on_insolvency: OnInsolvency::Apoptosis,
-        has_last_words: false,
+        cell: CellKind::Wasm,
+        last_words: Micros::ZERO,
         held: Bytes(0),
         power_class: 1000,
     }
@@ -180,6 +180,11 @@ impl World {
                 },
             };
             self.input.claims.extend(run.claims);
+            // One lease, several slots: one usage.
+            if let Some(usage) = self.input.usages.iter_mut().find(|usage| usage.agent == grant.agent) {
+                usage.core = usage.core.saturating_add(run.core);
+                continue;
+            }
             self.input.usages.push(Usage {
                 agent: grant.agent,
                 core: run.core,
@@ -187,6 +192,7 @@ impl World {
                 erased: run.erased,
                 held: run.held,
                 bid: run.bid,
+                demand: None,
                 stop: run.stop,
             });
         }

@@ -129,10 +129,11 @@ impl Auction {
         for n in 0..AGENTS {
             let spec = AgentSpec {
                 principal: PrincipalId::named(&format!("owner {n}")),
-                order: Order { limit: Price(1), hold: 5 },
+                order: Order { limit: Price(1), slots: 1, hold: 5 },
                 pacing: Pacing::Fixed,
                 on_insolvency: OnInsolvency::Apoptosis,
-                has_last_words: false,
+                cell: maxwell_core::agent::CellKind::Wasm,
+        last_words: Micros::ZERO,
                 held: Bytes(0),
                 power_class: 1_000,
             };
@@ -152,7 +153,7 @@ impl Auction {
         for n in from..to {
             // Below any reserve: it asks for nothing.
             let limit = if active > self.active { self.limits[usize::from(n)] } else { Price(1) };
-            self.input.commands.push(Command::Order { agent: AgentId(u64::from(n)), order: Order { limit, hold: 5 } });
+            self.input.commands.push(Command::Order { agent: AgentId(u64::from(n)), order: Order { limit, slots: 1, hold: 5 } });
         }
         self.active = active;
     }
@@ -184,6 +185,7 @@ impl Governor for Auction {
                 erased: Bytes(0),
                 held: Bytes(0),
                 bid: None,
+                demand: None,
                 stop: if runs { Stop::SlotEnd } else { Stop::NotRun },
             });
         }
