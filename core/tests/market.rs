@@ -154,7 +154,10 @@ fn last_words_are_paid_for_at_birth_and_spoken_before_anybody_buys() {
 #[test]
 fn who_cannot_put_last_words_aside_is_not_born() {
     let mut world = World::new(policy(1));
-    world.spinner(maxwell_core::agent::AgentSpec { last_words: maxwell_core::Micros(10_000), ..spec("d", 5_000) }, 39_000_000);
+    world.spinner(
+        maxwell_core::agent::AgentSpec { last_words: maxwell_core::Micros(10_000), ..spec("d", 5_000) },
+        39_000_000,
+    );
     world.run(1);
     assert!(world.happened(|e| matches!(e, Event::Refused { why: Refusal::NoDeposit, .. })).is_some());
     assert_eq!(world.market.reason(AgentId(0)), Some(Reason::NoDeposit));
@@ -320,7 +323,10 @@ fn an_incumbent_keeps_its_slot_for_its_hold_against_equals() {
     let mut world = World::new(policy(1));
     for principal in ["a", "b"] {
         world.spinner(
-            maxwell_core::agent::AgentSpec { order: Order { limit: Price(5_000), slots: 1, hold: 10 }, ..spec(principal, 0) },
+            maxwell_core::agent::AgentSpec {
+                order: Order { limit: Price(5_000), slots: 1, hold: 10 },
+                ..spec(principal, 0)
+            },
             100 * J,
         );
     }

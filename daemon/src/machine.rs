@@ -11,19 +11,21 @@
 //! that usage is complete when the market wakes.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use maxwell_core::agent::{AgentSpec, Life, Order, SlotId};
+use maxwell_core::agent::{AgentSpec, CellKind, Life, Order, SlotId};
 use maxwell_core::bounty::SponsorId;
 use maxwell_core::market::{CellAction, Command, Event, Market, Outcome, TickInput};
 use maxwell_core::pacing::Pacing;
 use maxwell_core::sensor::{Activity, Quality, Sensor, Source};
-use maxwell_core::{AgentId, Joule, Price, PrincipalId, Tick};
-use maxwell_hypervisor::wasm::{Method, Reaction, Wasm, WasmConfig, WasmError};
-use maxwell_hypervisor::{Assignment, Cells, Quote, Report, clock};
+use maxwell_core::{AgentId, Joule, Micros, Price, PrincipalId, Tick};
+use maxwell_hypervisor::slots::{Reaction, Slots};
+use maxwell_hypervisor::wasm::{Method, Wasm, WasmConfig, WasmError};
+use maxwell_hypervisor::{Assignment, Cells, Offers, Quote, Report, clock};
 use maxwell_physics::{Instruments, OtherLoad, Root, SensorError};
 
 use crate::notice::{Notice, Row, Snapshot};
@@ -40,6 +42,8 @@ const PATIENCE: Duration = Duration::from_micros(300);
 const LATE: Duration = Duration::from_millis(1);
 /// Snapshots for watchers: one in this many ticks, and in a crowd one in that many.
 const SNAPSHOT_TICKS: (u64, u64) = (10, 50);
+/// Core time that a WebAssembly agent may take for its last words: at most a tick.
+const LAST_WORDS: Micros = Micros(10_000);
 /// More agents than this are shown by group.
 const CROWD: usize = 20;
 
@@ -94,6 +98,8 @@ pub struct RunResult {
 #[derive(Debug)]
 pub struct Machine {
     market: Market,
+    slots: Slots,
+    offers: Arc<Offers>,
     wasm: Wasm,
     sensor: Instruments,
     /// What the thermometer was at the last look.
@@ -134,16 +140,14 @@ impl Machine {
         #[cfg(feature = "nvml")]
         let sensor = sensor.with_cards(maxwell_physics::sensors::nvml::Cards::find(None));
         let agents: u32 = scenario.agents.iter().map(|group| group.count).sum();
-        let wasm = Wasm::new(WasmConfig {
-            slots: thermal.slots,
-            agents,
-            max_memory: scenario.max_memory,
-            max_module: scenario.max_module,
-            seed,
-            ..WasmConfig::default()
-        })?;
+        let offers = Arc::new(Offers::default());
+        let (max_memory, max_module) = (scenario.max_memory, scenario.max_module);
+        let config = WasmConfig { agents, max_memory, max_module, seed, ..WasmConfig::default() };
+        let wasm = Wasm::new(config, Arc::clone(&offers))?;
         let mut machine = Self {
             market: Market::new(scenario.policy.clone()),
+            slots: Slots::new(thermal.slots, true).map_err(WasmError::Thread)?,
+            offers,
             wasm,
             sensor,
             thermometer: None,
@@ -171,9 +175,10 @@ impl Machine {
 
     /// Makes the scenario's sponsors and agents, and plans its grants.
     fn populate(&mut self, path: &Path, scenario: &Scenario) -> Result<(), MachineError> {
-        let tick_us = scenario.policy.tick.0;
+        let tick = scenario.policy.tick;
+        let tick_us = tick.0;
         for (index, sponsor) in (0..).zip(&scenario.sponsors) {
-            self.wasm.sponsor(SponsorId(index), sponsor.verifier, sponsor.reward);
+            self.offers.add(SponsorId(index), sponsor.verifier, sponsor.reward);
             let (verifier, reward, budget) = (sponsor.verifier, sponsor.reward, sponsor.budget);
             self.input.commands.push(Command::Sponsor { verifier, reward, budget });
         }
@@ -181,13 +186,15 @@ impl Machine {
             let program =
                 self.wasm.register(&group.module).map_err(|error| Scenario::bad_module(path, group, &error))?;
             for name in group.names() {
-                self.wasm.spawn(&program)?;
+                let cell = self.wasm.spawn(self.slots.next_id(), &program)?;
+                self.slots.add(cell);
                 self.names.push((name, group.principal.clone()));
                 self.group_of.push(number);
                 let spec = AgentSpec {
                     principal: PrincipalId::named(&group.principal),
                     order: Order {
                         limit: group.limit,
+                        slots: 1,
                         hold: u32::try_from(group.hold.0.div_ceil(tick_us)).unwrap_or(u32::MAX),
                     },
                     pacing: match group.lifetime {
@@ -195,7 +202,8 @@ impl Machine {
                         Some(lifetime) => Pacing::until(Tick(lifetime.0.div_ceil(tick_us))),
                     },
                     on_insolvency: group.insolvency,
-                    has_last_words: program.has_last_words,
+                    cell: CellKind::Wasm,
+                    last_words: if program.has_last_words { tick.min(LAST_WORDS) } else { Micros::ZERO },
                     held: program.initial_memory,
                     power_class: group.power_class,
                 };
@@ -254,7 +262,7 @@ impl Machine {
             }
         }
         let seconds = start.elapsed().as_secs_f64();
-        let reaction = self.wasm.take_reaction();
+        let reaction = self.slots.take_reaction();
         self.close(Tick(u64::from(number) + 1), last, recorder.as_mut());
         let market_share = (clock::thread_cpu_ns() - market_cpu) as f64 * 1e-9 / seconds.max(1e-9);
         if let Some(recorder) = recorder {
@@ -273,7 +281,7 @@ impl Machine {
 
     /// Core time of the daemon itself: all that this process used and no agent was billed for.
     fn own_ns(&self) -> u64 {
-        clock::process_cpu_ns().saturating_sub(self.wasm.billed_ns())
+        clock::process_cpu_ns().saturating_sub(self.slots.billed_ns())
     }
 
     fn note_lateness(&mut self, late: Duration, behind: u32) {
@@ -287,7 +295,7 @@ impl Machine {
     /// Collects what happened since the last tick into the market's input.
     fn observe(&mut self, tick: Tick, elapsed: Duration) {
         self.report.clear();
-        self.wasm.collect(PATIENCE, &mut self.report);
+        self.slots.collect(PATIENCE, &mut self.report);
         // A slot that overruns counts as the daemon's until it is billed; then the sum falls back, and nothing is counted
         // until it has caught up.
         let own = self.own_ns().max(self.daemon_ns);
@@ -352,14 +360,14 @@ impl Machine {
     fn act(&mut self, ends: Instant) {
         for action in &self.out.actions {
             match action {
-                CellAction::End(agent) => self.wasm.end(*agent),
-                CellAction::Respawn(agent) => self.wasm.respawn(*agent),
+                CellAction::End(agent) => self.slots.end(*agent),
+                CellAction::Respawn(agent) => self.slots.respawn(*agent),
             }
         }
         for sponsor in 0..self.market.bounties().len() {
             let id = SponsorId(u16::try_from(sponsor).expect("sponsors are counted in u16"));
             let reward = self.market.bounties()[sponsor].reward;
-            self.wasm.set_funded(id, self.market.sponsor_balance(id) >= reward);
+            self.offers.set_funded(id, self.market.sponsor_balance(id) >= reward);
         }
         let market = &self.market;
         self.assignments.clear();
@@ -368,15 +376,15 @@ impl Machine {
         );
         let now_us = self.out.tick.0.saturating_mul(market.policy().tick.0);
         let quote = Quote { tick: self.out.tick, spot: self.out.spot, now_us };
-        self.wasm.dispatch(quote, ends, &self.assignments);
+        self.slots.dispatch(quote, ends, &self.assignments);
     }
 
     /// The last tick: everything stops, what ran is settled, nothing new is sold.
     fn close(&mut self, tick: Tick, last: Instant, recorder: Option<&mut Recorder>) {
-        self.wasm.revoke();
+        self.slots.revoke();
         // A bulk instruction over the largest memory takes a fraction of a second.
         let mut whole = Report::default();
-        self.wasm.collect(Duration::from_secs(2), &mut whole);
+        self.slots.collect(Duration::from_secs(2), &mut whole);
         self.observe(tick, last.elapsed());
         self.input.usages.splice(0..0, whole.usages);
         self.input.claims.splice(0..0, whole.claims);

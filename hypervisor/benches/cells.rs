@@ -8,13 +8,15 @@
     reason = "a benchmark"
 )]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maxwell_core::agent::{LeaseKind, SlotId};
 use maxwell_core::market::Grant;
 use maxwell_core::{AgentId, Joule, Micros, Price, Tick};
+use maxwell_hypervisor::slots::Slots;
 use maxwell_hypervisor::wasm::{Wasm, WasmConfig};
-use maxwell_hypervisor::{Assignment, Cells, Quote, Report};
+use maxwell_hypervisor::{Assignment, Cells, Offers, Quote, Report};
 
 fn main() {
     reaction();
@@ -28,7 +30,7 @@ fn quantile(samples: &mut [u32], q: f64) -> String {
 }
 
 /// A tick of `ms` in which agents 0, 1, … hold the slots.
-fn dispatch(wasm: &mut Wasm, slots: u16, tick: u64, ends: Instant) {
+fn dispatch(machine: &mut Slots, slots: u16, tick: u64, ends: Instant) {
     let assignments: Vec<Assignment> = (0..slots)
         .map(|slot| Assignment {
             grant: Grant {
@@ -40,7 +42,7 @@ fn dispatch(wasm: &mut Wasm, slots: u16, tick: u64, ends: Instant) {
             balance: Joule(0),
         })
         .collect();
-    wasm.dispatch(Quote { tick: Tick(tick), spot: Price(1), now_us: tick * 10_000 }, ends, &assignments);
+    machine.dispatch(Quote { tick: Tick(tick), spot: Price(1), now_us: tick * 10_000 }, ends, &assignments);
 }
 
 /// Start and stop, for three kinds of guests that would rather go on.
@@ -66,24 +68,25 @@ fn reaction() {
         let text = format!(
             r#"(module (memory (export "memory") 512) (func (export "step") (result i32) {body} (unreachable)))"#
         );
-        let mut wasm = Wasm::new(WasmConfig { slots: 1, ..WasmConfig::default() }).unwrap();
+        let mut wasm = Wasm::new(WasmConfig::default(), Arc::new(Offers::default())).unwrap();
         let program = wasm.register(text.as_bytes()).unwrap();
-        wasm.spawn(&program).unwrap();
+        let mut slots = Slots::new(1, true).unwrap();
+        slots.add(wasm.spawn(slots.next_id(), &program).unwrap());
         let mut report = Report::default();
         for tick in 0..1_500 {
             let ends = Instant::now() + Duration::from_millis(5);
-            dispatch(&mut wasm, 1, tick, ends);
+            dispatch(&mut slots, 1, tick, ends);
             if tick % 3 == 0 {
                 std::thread::sleep(Duration::from_millis(2));
-                wasm.revoke();
+                slots.revoke();
             }
             std::thread::sleep(ends.saturating_duration_since(Instant::now()));
             // Long enough that the worker goes to sleep: the next start finds an idle slot.
             std::thread::sleep(Duration::from_millis(1));
             report.clear();
-            wasm.collect(Duration::from_secs(1), &mut report);
+            slots.collect(Duration::from_secs(1), &mut report);
         }
-        let mut reaction = wasm.take_reaction();
+        let mut reaction = slots.take_reaction();
         println!(
             "| {name} | {} | {} | {} | {} | {} |",
             quantile(&mut reaction.start_ns, 0.5),

@@ -9,16 +9,25 @@
 //! ```
 //!
 //! The market decides once a tick; [`Cells`] is what it needs from whatever executes: run these leases until that
-//! moment, then say what was used. [`wasm`] is the embedded implementation, needing no privileges.
+//! moment, then say what was used. [`slots`] is what executes: a thread for each slot, running any [`Cell`]. [`wasm`] cells
+//! are the embedded kind, needing no privileges; [`process`] cells run any command.
 
 pub mod clock;
+mod offers;
+mod priority;
+pub mod slots;
 pub mod wasm;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use std::time::{Duration, Instant};
 
 use maxwell_core::agent::SlotId;
 use maxwell_core::market::{Claim, Grant, Usage};
 use maxwell_core::{AgentId, Joule, Price, Tick};
+
+pub use offers::Offers;
+pub use slots::{Cell, Ran, Turn};
 
 /// A lease with what its holder may know about its own account.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +84,19 @@ impl Report {
         self.utterances.clear();
         self.failures.clear();
     }
+
+    /// Moves everything out of `other`, except what is busy.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        self.usages.append(&mut other.usages);
+        self.claims.append(&mut other.claims);
+        self.utterances.append(&mut other.utterances);
+        self.failures.append(&mut other.failures);
+    }
+}
+
+/// A lock that a panicking holder does not spoil: everything kept under such locks is valid at every moment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What executes agents. The market knows nothing else about cells.

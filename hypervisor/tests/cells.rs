@@ -148,7 +148,7 @@ fn the_same_work_burns_the_same_fuel() {
 #[test]
 fn only_overwritten_memory_is_erased() {
     for force_checksum in [false, true] {
-        let mut machine = Machine::with(WasmConfig { slots: 1, pin: false, force_checksum, ..WasmConfig::default() });
+        let mut machine = Machine::with(WasmConfig { force_checksum, ..WasmConfig::default() });
         // Fills the same ten pages with a new value at every step.
         let agent = machine.agent(&module(
             "(global.set $v (i32.add (global.get $v) (i32.const 1)))
@@ -170,7 +170,7 @@ fn only_overwritten_memory_is_erased() {
 
 #[test]
 fn a_slot_that_ends_early_passes_to_the_standbys_in_order() {
-    let mut machine = Machine::with(WasmConfig { slots: 1, pin: false, ..WasmConfig::default() });
+    let mut machine = Machine::with(WasmConfig { ..WasmConfig::default() });
     let brief = machine.step("(i32.const 1)");
     let second = machine.step("(i32.const 1)");
     let hungry = machine.step("(i32.const 0)");
@@ -220,8 +220,8 @@ fn a_revived_agent_finds_its_last_words_in_its_inbox() {
     ));
     machine.run(agent, 5);
     machine.last_words(agent, 10);
-    machine.wasm.end(agent);
-    machine.wasm.respawn(agent);
+    machine.slots.end(agent);
+    machine.slots.respawn(agent);
     let (usage, report) = machine.run(agent, 5);
     assert_eq!(report.utterances.first().map(|u| u.text.as_str()), Some("state 17"));
     assert_eq!(usage.bid, Some(Price(u64::MAX)), "from nobody");
@@ -230,7 +230,7 @@ fn a_revived_agent_finds_its_last_words_in_its_inbox() {
 #[test]
 fn claims_are_verified_in_the_claimants_slot() {
     let mut machine = Machine::new();
-    machine.wasm.sponsor(SponsorId(0), Verifier::Prime { least: 2 }, Joule(500));
+    machine.offers.add(SponsorId(0), Verifier::Prime { least: 2 }, Joule(500));
     let agent = machine.step(
         "(i64.store (i32.const 0) (i64.const 101))
          (if (i64.ne (call $submit (i32.const 1) (i32.const 0) (i32.const 8)) (i64.const 500)) (then (unreachable)))
@@ -251,7 +251,7 @@ fn claims_are_verified_in_the_claimants_slot() {
 #[test]
 fn the_miners_sha256_is_the_real_one() {
     let mut machine = Machine::new();
-    machine.wasm.sponsor(SponsorId(0), Verifier::Hash { bits: 12 }, Joule(1));
+    machine.offers.add(SponsorId(0), Verifier::Hash { bits: 12 }, Joule(1));
     let agent = machine.agent(maxwell_agents::builtin("miner").unwrap().text);
     let mut claims = Vec::new();
     for _ in 0..400 {
@@ -267,7 +267,7 @@ fn the_miners_sha256_is_the_real_one() {
 #[test]
 fn the_scientist_finds_primes_and_bids_what_they_earn() {
     let mut machine = Machine::new();
-    machine.wasm.sponsor(SponsorId(0), Verifier::Prime { least: 1 << 39 }, Joule(50_000_000));
+    machine.offers.add(SponsorId(0), Verifier::Prime { least: 1 << 39 }, Joule(50_000_000));
     let agent = machine.agent(maxwell_agents::builtin("scientist").unwrap().text);
     let (mut found, mut core, mut bid) = (0, 0, None);
     for _ in 0..400 {

@@ -28,7 +28,7 @@ struct Siege {
 
 impl Siege {
     fn new() -> Self {
-        Self::with(WasmConfig { slots: 2, pin: false, max_memory: Bytes(16 << 20), ..WasmConfig::default() })
+        Self::with(WasmConfig { max_memory: Bytes(16 << 20), ..WasmConfig::default() })
     }
 
     fn with(config: WasmConfig) -> Self {
@@ -179,7 +179,7 @@ fn a_start_function_may_call_imports_before_there_is_a_memory_to_point_into() {
 #[test]
 fn pointers_and_lengths_out_of_range_get_a_negative_answer_from_every_import() {
     let mut siege = Siege::new();
-    siege.machine.wasm.sponsor(SponsorId(0), Verifier::Prime { least: 2 }, Joule(1));
+    siege.machine.offers.add(SponsorId(0), Verifier::Prime { least: 2 }, Joule(1));
     let bad = [(-1, 1), (65_536, 1), (0, 65_537), (65_535, 2), (-1, -1), (0, -1), (i32::MIN, i32::MIN), (1, i32::MAX)];
     let mut body = String::new();
     for (at, len) in bad {
@@ -249,7 +249,7 @@ fn a_million_bids_in_a_step_are_one_order() {
 #[test]
 fn a_flood_of_claims_is_bounded_and_pays_for_its_own_verification() {
     let mut siege = Siege::new();
-    siege.machine.wasm.sponsor(SponsorId(0), Verifier::Prime { least: 2 }, Joule(1));
+    siege.machine.offers.add(SponsorId(0), Verifier::Prime { least: 2 }, Joule(1));
     let agent = siege.machine.step(
         "(i64.store (i32.const 0) (i64.const 1000003))
          (loop $l (drop (call $submit (i32.const 1) (i32.const 0) (i32.const 8))) (br $l)) (unreachable)",
@@ -261,8 +261,7 @@ fn a_flood_of_claims_is_bounded_and_pays_for_its_own_verification() {
 
 #[test]
 fn a_bulk_operation_overruns_its_slot_but_is_billed_in_full() {
-    let mut siege =
-        Siege::with(WasmConfig { slots: 2, pin: false, max_memory: Bytes(256 << 20), ..WasmConfig::default() });
+    let mut siege = Siege::with(WasmConfig { max_memory: Bytes(256 << 20), ..WasmConfig::default() });
     // One instruction that writes 255 MiB again and again; the slot is one millisecond.
     let agent = siege.machine.agent(
         r#"(module (memory (export "memory") 4096)
@@ -284,8 +283,7 @@ fn a_bulk_operation_overruns_its_slot_but_is_billed_in_full() {
 
 #[test]
 fn what_is_not_a_proper_module_is_refused_with_a_reason() {
-    let machine =
-        Machine::with(WasmConfig { slots: 1, pin: false, max_memory: Bytes(16 << 20), ..WasmConfig::default() });
+    let machine = Machine::with(WasmConfig { max_memory: Bytes(16 << 20), ..WasmConfig::default() });
     let refuse = |bytes: &[u8]| machine.wasm.register(bytes).expect_err("must be refused");
     assert!(matches!(refuse(b"\x7fELF\x02\x01\x01"), WasmError::Invalid(_)));
     assert!(matches!(refuse(b""), WasmError::Invalid(_)));

@@ -305,7 +305,6 @@ fn policy(
         landauer: LandauerPolicy { inefficiency, rent_watts_per_gb },
         resting_fee_ppm: raw.resting_fee_ppm.unwrap_or(default.resting_fee_ppm),
         grace: raw.grace.map_or(default.grace, |q| q.0),
-        last_words: tick.min(default.last_words),
         standby: raw.standby.unwrap_or(default.standby),
         quality: quality(source, machine.quality.as_ref(), thermal.slots)?,
         ..default

@@ -3,19 +3,18 @@
 //! Every pointer and length is checked against the agent's own memory; a bad one gets a negative answer, never a trap.
 //! Nothing here blocks, and everything takes place in the agent's own slot, so it is the agent that pays for the time.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
-use maxwell_core::bounty::{ClaimFault, SponsorId, Verifier};
 use maxwell_core::market::Claim;
 use maxwell_core::reason::Trap;
 use maxwell_core::{AgentId, Joule, Price};
 use wasmtime::{Caller, Extern, Linker, ResourceLimiter};
 
 use super::engine::WasmError;
-use crate::{Quote, clock};
+use crate::{Offers, Quote, clock, lock};
 
 /// The names that may be imported.
 pub(super) const IMPORTS: [&str; 9] = ["price", "balance", "bid", "submit", "recv", "send", "log", "now", "random"];
@@ -45,15 +44,6 @@ const CLAIMS_PER_SLOT: usize = 256;
 /// The longest last words that are kept for a revival.
 pub(super) const LAST_WORDS: usize = 65_536;
 
-/// A sponsor, as agents see it.
-#[derive(Debug)]
-pub(super) struct Offer {
-    pub(super) sponsor: SponsorId,
-    pub(super) verifier: Verifier,
-    pub(super) reward: Joule,
-    pub(super) funded: AtomicBool,
-}
-
 /// Messages waiting, oldest first, each with its sender.
 type Messages = VecDeque<(AgentId, Box<[u8]>)>;
 
@@ -81,22 +71,21 @@ impl Inbox {
     }
 }
 
-/// A lock that a panicking holder does not spoil: everything kept under it is valid at every moment.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// What all agents of a machine share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Commons {
-    pub(super) offers: RwLock<Vec<Offer>>,
-    pub(super) inboxes: RwLock<Vec<Arc<Inbox>>>,
+    pub(super) offers: Arc<Offers>,
+    pub(super) inboxes: RwLock<HashMap<AgentId, Arc<Inbox>>>,
 }
 
 impl Commons {
+    pub(super) fn new(offers: Arc<Offers>) -> Self {
+        Self { offers, inboxes: RwLock::default() }
+    }
+
     pub(super) fn inbox(&self, agent: AgentId) -> Option<Arc<Inbox>> {
         let inboxes = self.inboxes.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        inboxes.get(usize::try_from(agent.0).ok()?).cloned()
+        inboxes.get(&agent).cloned()
     }
 }
 
@@ -284,23 +273,23 @@ pub(super) fn define(linker: &mut Linker<Host>) -> Result<(), WasmError> {
 /// before.
 fn submit(mut caller: Caller<'_, Host>, kind: i32, at: i32, len: i32) -> i64 {
     let (memory, host) = memory(&mut caller);
-    let offers = host.commons.offers.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let of_kind = |offer: &&Offer| offer.verifier.kind() == kind.cast_unsigned();
-    let funded = offers.iter().find(|offer| of_kind(offer) && offer.funded.load(Ordering::Relaxed));
-    let Some(offer) = funded.or_else(|| offers.iter().find(of_kind)) else { return i64::from(answer::NOTHING) };
     let mut slot = lock(&host.exchange.slot);
     if slot.claims.len() >= CLAIMS_PER_SLOT {
         return i64::from(answer::TOO_MANY);
     }
-    let (verdict, reply) = match range(memory, at, len) {
-        None => (Err(ClaimFault::Malformed), i64::from(answer::BAD_POINTER)),
-        Some(claim) => match offer.verifier.verify(claim) {
-            Ok(unit) => (Ok(unit), signed(offer.reward.0)),
-            Err(fault) => (Err(fault), i64::from(answer::REJECTED)),
-        },
-    };
-    slot.claims.push(Claim { agent: host.id, sponsor: offer.sponsor, verdict });
-    reply
+    let work = range(memory, at, len);
+    let found = work.is_some();
+    match host.commons.offers.claim(host.id, kind.cast_unsigned(), work.as_deref()) {
+        None => i64::from(answer::NOTHING),
+        Some((claim, verdict)) => {
+            slot.claims.push(claim);
+            match verdict {
+                Ok(reward) => signed(reward.0),
+                Err(_) if found => i64::from(answer::REJECTED),
+                Err(_) => i64::from(answer::BAD_POINTER),
+            }
+        }
+    }
 }
 
 /// Takes the oldest message: its bytes to `at`, its sender to `from` unless that is zero. Answers its length.

@@ -18,8 +18,9 @@ use std::task::Poll;
 use maxwell_core::reason::Trap;
 use wasmtime::{CallHook, Instance, Memory, Store, StoreContextMut, TypedFunc};
 
-use super::abi::{Exchange, Host, LAST_WORDS, Pace, StepEnd, lock};
+use super::abi::{Exchange, Host, LAST_WORDS, Pace, StepEnd};
 use super::engine::{Program, one_line};
+use crate::lock;
 
 /// How a life ended.
 #[derive(Debug)]

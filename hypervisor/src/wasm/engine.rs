@@ -11,16 +11,12 @@ use super::abi::{self, Host};
 /// Limits and sizes of the WASM cells of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WasmConfig {
-    /// Worker threads: one for each slot.
-    pub slots: u16,
     /// Agents that can exist at once.
     pub agents: u32,
     /// The most linear memory one agent may hold.
     pub max_memory: Bytes,
     /// The largest module accepted.
     pub max_module: Bytes,
-    /// Bind worker `i` to the `i`-th core that this process may use.
-    pub pin: bool,
     /// Watch erased bytes by checksum even where the kernel could do better.
     pub force_checksum: bool,
     /// Seed of every agent's `random`.
@@ -29,15 +25,7 @@ pub struct WasmConfig {
 
 impl Default for WasmConfig {
     fn default() -> Self {
-        Self {
-            slots: 1,
-            agents: 64,
-            max_memory: Bytes(64 << 20),
-            max_module: Bytes(16 << 20),
-            pin: true,
-            force_checksum: false,
-            seed: 0,
-        }
+        Self { agents: 64, max_memory: Bytes(64 << 20), max_module: Bytes(16 << 20), force_checksum: false, seed: 0 }
     }
 }
 

@@ -2,19 +2,22 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use maxwell_core::agent::{LeaseKind, SlotId};
 use maxwell_core::market::{Grant, Usage};
 use maxwell_core::{AgentId, Joule, Micros, Price, Tick};
+use maxwell_hypervisor::slots::Slots;
 use maxwell_hypervisor::wasm::{Wasm, WasmConfig};
-use maxwell_hypervisor::{Assignment, Cells, Quote, Report};
+use maxwell_hypervisor::{Assignment, Cells, Offers, Quote, Report};
 
 /// Machines of parallel tests would starve each other of the cores that they bill.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 pub struct Machine {
+    pub slots: Slots,
+    pub offers: Arc<Offers>,
     pub wasm: Wasm,
     pub tick: u64,
     pub report: Report,
@@ -23,18 +26,21 @@ pub struct Machine {
 
 impl Machine {
     pub fn new() -> Self {
-        Self::with(WasmConfig { slots: 2, pin: false, ..WasmConfig::default() })
+        Self::with(WasmConfig::default())
     }
 
     pub fn with(config: WasmConfig) -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        Self { wasm: Wasm::new(config).unwrap(), tick: 0, report: Report::default(), _alone: alone }
+        let offers = Arc::new(Offers::default());
+        let wasm = Wasm::new(config, Arc::clone(&offers)).unwrap();
+        Self { slots: Slots::new(2, false).unwrap(), offers, wasm, tick: 0, report: Report::default(), _alone: alone }
     }
 
     /// Makes an agent from WebAssembly text.
     pub fn agent(&mut self, text: &str) -> AgentId {
         let program = self.wasm.register(text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"));
-        self.wasm.spawn(&program).unwrap()
+        let cell = self.wasm.spawn(self.slots.next_id(), &program).unwrap();
+        self.slots.add(cell)
     }
 
     /// Makes an agent whose step has this body, with every import and one page of memory.
@@ -54,9 +60,9 @@ impl Machine {
             })
             .collect();
         let ends = Instant::now() + Duration::from_millis(ms);
-        self.wasm.dispatch(quote, ends, &assignments);
+        self.slots.dispatch(quote, ends, &assignments);
         let mut report = Report::default();
-        self.wasm.collect(Duration::from_millis(ms) + Duration::from_secs(5), &mut report);
+        self.slots.collect(Duration::from_millis(ms) + Duration::from_secs(5), &mut report);
         report
     }
 

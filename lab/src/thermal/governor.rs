@@ -133,7 +133,7 @@ impl Auction {
                 pacing: Pacing::Fixed,
                 on_insolvency: OnInsolvency::Apoptosis,
                 cell: maxwell_core::agent::CellKind::Wasm,
-        last_words: Micros::ZERO,
+                last_words: Micros::ZERO,
                 held: Bytes(0),
                 power_class: 1_000,
             };
@@ -153,7 +153,9 @@ impl Auction {
         for n in from..to {
             // Below any reserve: it asks for nothing.
             let limit = if active > self.active { self.limits[usize::from(n)] } else { Price(1) };
-            self.input.commands.push(Command::Order { agent: AgentId(u64::from(n)), order: Order { limit, slots: 1, hold: 5 } });
+            self.input
+                .commands
+                .push(Command::Order { agent: AgentId(u64::from(n)), order: Order { limit, slots: 1, hold: 5 } });
         }
         self.active = active;
     }

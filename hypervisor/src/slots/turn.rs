@@ -1,0 +1,111 @@
+//! What a slot's thread and a cell say to each other.
+
+use std::cell::Cell as Slot;
+use std::time::{Duration, Instant};
+
+use maxwell_core::agent::LeaseKind;
+
+use super::plan::{Plan, Seat};
+use crate::{Assignment, Quote, Report};
+
+/// A sandbox with an agent in it, as a slot's thread sees it.
+pub trait Cell: Send + Sync + std::fmt::Debug {
+    /// Runs the agent until its turn is over, and adds to `report` what it used (exactly one usage), claimed and said.
+    fn run(&self, turn: &Turn<'_>, report: &mut Report) -> Ran;
+
+    /// The agent holds no slot any more. A cell that lingered freezes now.
+    fn release(&self) {}
+
+    /// Frees what the agent holds. Never blocks.
+    fn end(&self);
+
+    /// Makes the cell anew, for an agent that was revived after its death.
+    fn respawn(&self);
+}
+
+/// What a slot's thread must know of a turn that is over.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ran {
+    /// Core time of this process that the agent was billed for, in nanoseconds.
+    pub own_ns: u64,
+    /// The agent was left thawed, on the chance that it goes on in the next tick; it has paid for the time in between.
+    pub lingers: bool,
+}
+
+/// An agent's turn on a slot, or on several.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    plan: &'a Plan,
+    seat: &'a Seat,
+    started: Slot<Option<Duration>>,
+    stopped: Slot<Option<Duration>>,
+}
+
+impl<'a> Turn<'a> {
+    pub(super) fn new(plan: &'a Plan, seat: &'a Seat) -> Self {
+        Self { plan, seat, started: Slot::new(None), stopped: Slot::new(None) }
+    }
+
+    /// The lease, and what its holder may know.
+    #[must_use]
+    pub fn assignment(&self) -> &Assignment {
+        &self.seat.assignment
+    }
+
+    /// How many slots it covers.
+    #[must_use]
+    pub fn slots(&self) -> u16 {
+        self.seat.slots
+    }
+
+    /// What agents may know about the market.
+    #[must_use]
+    pub fn quote(&self) -> Quote {
+        self.plan.quote
+    }
+
+    /// Whether these are the agent's last words.
+    #[must_use]
+    pub fn is_last_words(&self) -> bool {
+        matches!(self.seat.assignment.grant.kind, LeaseKind::LastWords(_))
+    }
+
+    /// When the slot ends.
+    #[must_use]
+    pub fn ends(&self) -> Instant {
+        self.plan.stop_at
+    }
+
+    /// Whether the turn is over: its time is up, or it was called off.
+    #[must_use]
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.plan.is_over(now)
+    }
+
+    /// Whether the turn was called off.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.plan.is_revoked()
+    }
+
+    /// Whether somebody stands by to take over the slot.
+    #[must_use]
+    pub fn is_contended(&self) -> bool {
+        self.plan.is_contended()
+    }
+
+    /// The agent runs from now on: a measurement.
+    pub fn note_started(&self) {
+        self.started.set(Some(self.plan.published.elapsed()));
+    }
+
+    /// The agent stopped at `now`, because it had to: a measurement.
+    pub fn note_stopped(&self, now: Instant) {
+        self.stopped.set(Some(now.saturating_duration_since(self.plan.due())));
+    }
+
+    /// How long after publication it started, and how long after it was to stop it had stopped.
+    pub(super) fn times(&self) -> (Option<Duration>, Option<Duration>) {
+        (self.started.get(), self.stopped.get())
+    }
+}
