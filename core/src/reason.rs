@@ -24,6 +24,10 @@ pub enum Trap {
     MemoryLimit,
     /// Could not be instantiated: an import is missing, a limit is exceeded, a segment does not fit.
     Instantiation,
+    /// A process whose program could not be executed.
+    Start,
+    /// A process that the kernel could not freeze.
+    Unfreezable,
     /// Anything else.
     Other,
 }
@@ -40,6 +44,8 @@ impl Trap {
             Self::BadCall => "trap_bad_call",
             Self::MemoryLimit => "trap_memory_limit",
             Self::Instantiation => "trap_instantiation",
+            Self::Start => "trap_start",
+            Self::Unfreezable => "trap_unfreezable",
             Self::Other => "trap_other",
         }
     }
@@ -137,6 +143,8 @@ impl fmt::Display for Reason {
                 Trap::BadCall => write!(f, "its code called a bad function reference"),
                 Trap::MemoryLimit => write!(f, "it needs more memory than it may hold"),
                 Trap::Instantiation => write!(f, "it could not be instantiated"),
+                Trap::Start => write!(f, "its program could not be executed"),
+                Trap::Unfreezable => write!(f, "the kernel could not freeze it"),
                 Trap::Other => write!(f, "its code failed"),
             },
             Self::Killed => write!(f, "its owner ended it"),

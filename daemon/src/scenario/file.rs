@@ -1,7 +1,9 @@
 //! What a scenario file looks like, before anything about it is checked.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use maxwell_core::agent::OnInsolvency;
@@ -143,7 +145,16 @@ pub(super) struct RawSponsor {
 pub(super) struct RawAgent {
     pub(super) name: Spanned<String>,
     pub(super) count: Option<Spanned<u32>>,
-    pub(super) module: Spanned<String>,
+    pub(super) cell: Option<CellName>,
+    pub(super) module: Option<Spanned<String>>,
+    pub(super) command: Option<Spanned<RawCommand>>,
+    pub(super) env: Option<Spanned<BTreeMap<String, String>>>,
+    pub(super) cwd: Option<Spanned<PathBuf>>,
+    pub(super) user: Option<Spanned<String>>,
+    pub(super) sandbox: Option<Spanned<String>>,
+    pub(super) limits: Option<Spanned<RawLimits>>,
+    pub(super) grace: Option<Spanned<Quantity<Micros>>>,
+    pub(super) wait_all: Option<Spanned<bool>>,
     pub(super) wallet: Quantity<Joule>,
     pub(super) order: RawOrder,
     #[serde(default)]
@@ -154,10 +165,35 @@ pub(super) struct RawAgent {
     pub(super) power_class: Option<Spanned<f64>>,
 }
 
+/// What an agent runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum CellName {
+    Wasm,
+    Process,
+}
+
+/// A command: for the shell, or word by word.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a command: one string for the shell, or a list of words")]
+pub(super) enum RawCommand {
+    Shell(String),
+    Words(Vec<String>),
+}
+
+#[derive(Clone, Copy, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub(super) memory: Option<Quantity<Bytes>>,
+    pub(super) pids: Option<u32>,
+    pub(super) files: Option<u64>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawOrder {
     pub(super) limit: Quantity<Price>,
+    pub(super) slots: Option<Spanned<u16>>,
     pub(super) hold: Option<Quantity<Micros>>,
 }
 

@@ -3,14 +3,13 @@
 //! Every error names the file, the line and the column, says what is wrong, and what to write instead. Nothing is
 //! guessed: unknown keys are errors, and so are values without a unit.
 
+mod agents;
 mod file;
 mod sensors;
 
-use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use maxwell_core::agent::OnInsolvency;
 use maxwell_core::bounty::Verifier;
 use maxwell_core::landauer::LandauerPolicy;
 use maxwell_core::market::MarketPolicy;
@@ -21,7 +20,8 @@ use maxwell_physics::{Choice, ModelConfig};
 use serde::Deserialize;
 use toml::Spanned;
 
-use self::file::{Degrees, Quantity, Raw, RawAgent, RawMachine, RawNode, RawPolicy, RawSponsor};
+pub use self::agents::{AgentGroup, GRACE, Module, ProcessSpec, Program};
+use self::file::{Degrees, Quantity, Raw, RawMachine, RawNode, RawPolicy, RawSponsor};
 use self::sensors::Assumed;
 
 /// Why a scenario cannot be run.
@@ -98,35 +98,6 @@ pub struct Sponsor {
     pub budget: Joule,
 }
 
-/// Some equal agents.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AgentGroup {
-    /// The name; agents of a group of several are numbered.
-    pub name: String,
-    /// How many.
-    pub count: u32,
-    /// Their program: WebAssembly, binary or text.
-    pub module: Vec<u8>,
-    /// Where the program came from, for errors.
-    pub module_name: String,
-    /// The scenario's text position of the module, for errors found when it is compiled.
-    pub module_at: (usize, usize),
-    /// First money of each.
-    pub wallet: Joule,
-    /// The limit of each one's order.
-    pub limit: Price,
-    /// How long each keeps a slot against equals.
-    pub hold: Micros,
-    /// How long its money must last; `None` for a fixed bid.
-    pub lifetime: Option<Micros>,
-    /// What happens to who cannot pay.
-    pub insolvency: OnInsolvency,
-    /// Their owner's name.
-    pub principal: String,
-    /// Power class in thousandths.
-    pub power_class: u16,
-}
-
 /// Money for an agent at a moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grant {
@@ -188,6 +159,38 @@ impl Scenario {
         Self::parse(path, &text)
     }
 
+    /// A market on this machine as it is, with nobody in it: what an empty scenario would say, if one could be.
+    ///
+    /// # Panics
+    ///
+    /// Never: the defaults are in range.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
+        let source = Source { path: Path::new(""), text: "" };
+        let (machine, sensors) = (RawMachine::default(), file::RawSensors::default());
+        let made = || {
+            let assumed = Assumed::new(&source, &sensors)?;
+            let policy = policy(&source, &machine, RawPolicy::default(), &assumed)?;
+            let model = assumed.model(&machine, &policy.thermal);
+            let choice = sensors::choice(&source, &sensors)?;
+            Ok::<_, ScenarioError>((policy, model, choice))
+        };
+        let (policy, model, sensors) = made().expect("the defaults are in range");
+        let default = maxwell_hypervisor::wasm::WasmConfig::default();
+        Self {
+            title: String::new(),
+            policy,
+            utilisation: Utilisation::default(),
+            sensors,
+            model,
+            max_memory: default.max_memory,
+            max_module: default.max_module,
+            sponsors: Vec::new(),
+            agents: Vec::new(),
+            grants: Vec::new(),
+        }
+    }
+
     /// Checks a scenario's text. `path` is for errors, and what module paths are relative to.
     ///
     /// # Errors
@@ -206,7 +209,11 @@ impl Scenario {
         let model = assumed.model(&raw.machine, &policy.thermal);
         let sponsors = raw.sponsor.into_iter().map(|raw| sponsor(&source, raw)).collect::<Result<_, _>>()?;
         let nobody = 0..0;
-        let agents: Vec<AgentGroup> = raw.agent.into_iter().map(|raw| agent(&source, raw)).collect::<Result<_, _>>()?;
+        let agents: Vec<AgentGroup> = raw
+            .agent
+            .into_iter()
+            .map(|raw| agents::agent(&source, raw, policy.thermal.slots))
+            .collect::<Result<_, _>>()?;
         if agents.is_empty() {
             return Err(source.wrong(
                 nobody.clone(),
@@ -244,27 +251,6 @@ impl Scenario {
             agents,
             grants,
         })
-    }
-
-    /// The error for a module that was found bad when it was compiled.
-    #[must_use]
-    pub fn bad_module(path: &Path, group: &AgentGroup, why: &dyn fmt::Display) -> ScenarioError {
-        let (line, column) = group.module_at;
-        let message = format!("module `{}`: {why}", group.module_name);
-        ScenarioError::Wrong { path: path.to_owned(), line, column, message }
-    }
-}
-
-impl AgentGroup {
-    /// The names of its agents, in order.
-    pub fn names(&self) -> impl Iterator<Item = String> {
-        let width = self.count.saturating_sub(1).max(1).ilog10() as usize + 1;
-        (0..self.count)
-            .map(move |n| if self.count == 1 { self.name.clone() } else { format!("{}-{n:0width$}", self.name) })
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.names().any(|mine| mine == name)
     }
 }
 
@@ -417,53 +403,10 @@ fn sponsor(source: &Source<'_>, raw: RawSponsor) -> Result<Sponsor, ScenarioErro
     Ok(Sponsor { name: raw.name, verifier, reward: raw.reward.into_inner().0, budget: raw.budget.0 })
 }
 
-fn agent(source: &Source<'_>, raw: RawAgent) -> Result<AgentGroup, ScenarioError> {
-    let name = printable(source, raw.name, "an agent's name")?;
-    let principal =
-        raw.principal.map_or_else(|| Ok(name.clone()), |owner| printable(source, owner, "a principal's name"))?;
-    let count = match &raw.count {
-        None => 1,
-        Some(count) if *count.get_ref() > 0 => *count.get_ref(),
-        Some(count) => return Err(source.wrong(count.span(), "count must be at least 1")),
-    };
-    let module_name = raw.module.get_ref().clone();
-    let module = match maxwell_agents::builtin(&module_name) {
-        Some(builtin) => builtin.text.as_bytes().to_vec(),
-        None => {
-            let file = source.path.parent().unwrap_or_else(|| Path::new("")).join(&module_name);
-            std::fs::read(&file).map_err(|error| {
-                let builtins: Vec<&str> = maxwell_agents::BUILTINS.iter().map(|b| b.name).collect();
-                let message = format!(
-                    "module `{module_name}`: {} cannot be read ({error}): give a .wat or .wasm file beside the scenario, or one of {}",
-                    file.display(),
-                    builtins.join(", ")
-                );
-                source.wrong(raw.module.span(), message)
-            })?
-        }
-    };
-    let power_class = raw.power_class.map_or(Ok(1.0), |v| source.within(v, 0.1..=10.0, "power_class"))?;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 100 and 10,000")]
-    let power_class = (power_class * 1000.0).round() as u16;
-    Ok(AgentGroup {
-        principal,
-        name,
-        count,
-        module,
-        module_at: source.place(raw.module.span().start),
-        module_name,
-        wallet: raw.wallet.0,
-        limit: raw.order.limit.0,
-        hold: raw.order.hold.map_or(Micros::ZERO, |q| q.0),
-        lifetime: raw.pacing.0,
-        insolvency: raw.insolvency,
-        power_class,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use maxwell_core::agent::OnInsolvency;
     use maxwell_core::clearing::PricingRule;
 
     const AGENT: &str = "[[agent]]\nname = \"a\"\nmodule = \"leech\"\nwallet = \"1J\"\norder = { limit = \"5W\" }\n";

@@ -10,6 +10,8 @@
 //! lost: its number is skipped, and the market is told how much time went by. Slots stop a little (`GUARD`) before the deadline, so
 //! that usage is complete when the market wakes.
 
+mod watch;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,22 +19,22 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use maxwell_core::agent::{AgentSpec, CellKind, Life, Order, SlotId};
+use maxwell_core::agent::{AgentSpec, CellKind, Order, SlotId};
 use maxwell_core::bounty::SponsorId;
-use maxwell_core::market::{CellAction, Command, Event, Market, Outcome, TickInput};
+use maxwell_core::market::{CellAction, Command, Market, Outcome, TickInput};
 use maxwell_core::pacing::Pacing;
 use maxwell_core::sensor::{Activity, Quality, Sensor, Source};
-use maxwell_core::{AgentId, Joule, Micros, Price, PrincipalId, Tick};
+use maxwell_core::{AgentId, Micros, PrincipalId, Tick};
 use maxwell_hypervisor::slots::{Reaction, Slots};
 use maxwell_hypervisor::wasm::{Method, Wasm, WasmConfig, WasmError};
 use maxwell_hypervisor::{Assignment, Cells, Offers, Quote, Report, clock};
 use maxwell_physics::{Instruments, OtherLoad, Root, SensorError};
 
-use crate::notice::{Notice, Row, Snapshot};
+use crate::notice::Notice;
 use crate::realtime;
 use crate::recording::{Recorder, RecordingError};
 use crate::report::{self, Lateness, PriceReport, RunReport, TemperatureReport};
-use crate::scenario::{Scenario, ScenarioError, Utilisation};
+use crate::scenario::{Program, Scenario, ScenarioError, Utilisation};
 
 /// Slots stop this long before the tick's deadline: about the p99 of one fuel yield and a wake-up.
 const GUARD: Duration = Duration::from_micros(100);
@@ -40,12 +42,8 @@ const GUARD: Duration = Duration::from_micros(100);
 const PATIENCE: Duration = Duration::from_micros(300);
 /// A tick that begins later than this is counted as late.
 const LATE: Duration = Duration::from_millis(1);
-/// Snapshots for watchers: one in this many ticks, and in a crowd one in that many.
-const SNAPSHOT_TICKS: (u64, u64) = (10, 50);
 /// Core time that a WebAssembly agent may take for its last words: at most a tick.
 const LAST_WORDS: Micros = Micros(10_000);
-/// More agents than this are shown by group.
-const CROWD: usize = 20;
 
 /// Why a machine could not be set up or run.
 #[derive(Debug, thiserror::Error)]
@@ -183,8 +181,8 @@ impl Machine {
             self.input.commands.push(Command::Sponsor { verifier, reward, budget });
         }
         for (number, group) in (0..).zip(&scenario.agents) {
-            let program =
-                self.wasm.register(&group.module).map_err(|error| Scenario::bad_module(path, group, &error))?;
+            let Program::Wasm(module) = &group.program else { todo!() };
+            let program = self.wasm.register(&module.bytes).map_err(|error| group.bad_program(path, &error))?;
             for name in group.names() {
                 let cell = self.wasm.spawn(self.slots.next_id(), &program)?;
                 self.slots.add(cell);
@@ -194,7 +192,7 @@ impl Machine {
                     principal: PrincipalId::named(&group.principal),
                     order: Order {
                         limit: group.limit,
-                        slots: 1,
+                        slots: group.slots,
                         hold: u32::try_from(group.hold.0.div_ceil(tick_us)).unwrap_or(u32::MAX),
                     },
                     pacing: match group.lifetime {
@@ -393,88 +391,6 @@ impl Machine {
         self.decide(recorder);
     }
 
-    fn tell(&mut self, watcher: &Sender<Notice>, since: Duration) {
-        let tick = self.out.tick;
-        let sources = (self.sensor.energy_source(), self.sensor.thermometer_source());
-        if self.told_sources.replace(sources) != Some(sources) {
-            let _ = watcher.send(Notice::Sensors { tick, words: self.sensors_in_words() });
-        }
-        // A watcher that has gone away misses nothing that matters. What agents said, they said before they were judged.
-        for utterance in self.report.utterances.drain(..) {
-            let _ = watcher.send(Notice::Said { tick, utterance });
-        }
-        for (agent, why) in self.report.failures.drain(..) {
-            let _ = watcher.send(Notice::Failed { tick, agent, why });
-        }
-        // Payments and changes of slots come by the thousand; snapshots tell their sum.
-        let by_the_thousand = |event: &&Event| {
-            !matches!(event, Event::Paid { .. } | Event::Born { .. } | Event::Frozen { .. } | Event::Thawed { .. })
-        };
-        for event in self.out.events.iter().filter(by_the_thousand) {
-            let _ = watcher.send(Notice::Happened { tick, event: *event });
-        }
-        let every = if self.names.len() > CROWD { SNAPSHOT_TICKS.1 } else { SNAPSHOT_TICKS.0 };
-        if tick.0.is_multiple_of(every) {
-            let _ = watcher.send(Notice::Snapshot(Box::new(self.snapshot(since.as_secs_f64()))));
-        }
-    }
-
-    /// Which sensors are used, and why they are others than before.
-    fn sensors_in_words(&self) -> String {
-        let word =
-            |source: Source| if source == Source::Model { "a model (nothing is measured)" } else { source.name() };
-        let (energy, temperature) = (self.sensor.energy_source(), self.sensor.thermometer_source());
-        let now = format!("energy from {}, temperature from {}", word(energy), word(temperature));
-        match self.sensor.last_change() {
-            None => now,
-            Some(change) => {
-                format!("{now}; {} came from {} until now ({})", change.part, change.from.name(), change.why)
-            }
-        }
-    }
-
-    fn snapshot(&self, seconds: f64) -> Snapshot {
-        let thermal = &self.market.policy().thermal;
-        let crowd = self.names.len() > CROWD;
-        let mut rows: Vec<Row> = Vec::new();
-        for ((id, agent), group) in self.market.agents().zip(&self.group_of) {
-            let at = if crowd { *group as usize } else { rows.len() };
-            if at >= rows.len() {
-                let name = if crowd { self.groups[at].clone() } else { self.names[at].0.clone() };
-                rows.push(empty_row(name, self.market.reason(id).expect("an agent that is listed exists"), agent));
-            }
-            let row = &mut rows[at];
-            row.count += 1;
-            match agent.state() {
-                "running" => row.running += 1,
-                "waiting" => row.waiting += 1,
-                "parked" => row.parked += 1,
-                _ => row.gone += 1,
-            }
-            let tally = &agent.tally;
-            let escrow = agent.lease().map_or(Joule::ZERO, |lease| lease.reserved);
-            row.wallet = row.wallet.saturating_add(self.market.balance(id)).saturating_add(escrow);
-            row.core_us += tally.core.0;
-            row.spent = row.spent.saturating_add(tally.paid).saturating_add(tally.rent).saturating_add(tally.tax);
-            row.earned = row.earned.saturating_add(tally.earned);
-            row.work += tally.work_verified;
-        }
-        Snapshot {
-            tick: self.out.tick,
-            seconds,
-            temperature: self.out.control.estimate,
-            set: thermal.set,
-            power: self.out.power,
-            reserve: self.out.control.reserve,
-            spot: self.out.spot,
-            par: thermal.par,
-            lit: self.out.control.slots,
-            slots: thermal.slots,
-            tripped: self.out.control.tripped,
-            rows,
-        }
-    }
-
     fn make_report(&self, seconds: f64, ticks: u64) -> RunReport {
         let quantile = |q| self.lateness.value_at_quantile(q);
         RunReport {
@@ -491,24 +407,5 @@ impl Machine {
             energy: report::energy(&self.market),
             state_hash: report::hex(&self.market.state_hash()),
         }
-    }
-}
-
-fn empty_row(name: String, reason: maxwell_core::reason::Reason, agent: &maxwell_core::agent::Agent) -> Row {
-    let limit = if matches!(agent.life, Life::Dead { .. }) { Price::ZERO } else { agent.spec.order.limit };
-    Row {
-        name,
-        count: 0,
-        running: 0,
-        waiting: 0,
-        parked: 0,
-        gone: 0,
-        reason,
-        wallet: Joule::ZERO,
-        limit,
-        core_us: 0,
-        spent: Joule::ZERO,
-        earned: Joule::ZERO,
-        work: 0,
     }
 }
