@@ -23,7 +23,7 @@ use maxwell_core::market::Claim;
 use maxwell_core::reason::Reason;
 use maxwell_core::{AgentId, Joule, Price};
 
-use super::broker::Departure;
+use super::connection::Departure;
 use super::fault::{Code, Fault};
 use crate::Quote;
 

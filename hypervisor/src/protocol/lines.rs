@@ -124,7 +124,7 @@ mod tests {
         ) {
             let mut bytes = Vec::new();
             for (length, byte, ends) in pieces {
-                bytes.extend(std::iter::repeat_n(byte, length / 9 * usize::from(length % 9 + 1)));
+                bytes.extend(std::iter::repeat_n(byte, length / 9 * (length % 9 + 1)));
                 if ends {
                     bytes.push(b'\n');
                 }

@@ -13,9 +13,14 @@
 
 pub mod account;
 pub mod broker;
+mod connection;
 pub mod desk;
 pub mod fault;
 mod lines;
 pub mod message;
+mod poll;
+mod rate;
 pub mod session;
 pub mod verb;
+
+pub use self::lines::LINE_MAX;

@@ -114,7 +114,7 @@ impl Session {
     /// The next thing in the input; `None` if there is nothing more, or too many requests are open.
     #[allow(clippy::should_implement_trait, reason = "more may come after `None`: an iterator would promise otherwise")]
     pub fn next(&mut self) -> Option<Event> {
-        if self.broken || self.open >= self.limits.open {
+        if self.broken || self.is_full() {
             return None;
         }
         if let Some(call) = self.queue.pop_front() {
@@ -230,6 +230,12 @@ impl Session {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.open > 0
+    }
+
+    /// Whether so many are that no more are taken until one is answered.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.open >= self.limits.open
     }
 
     /// Whether the peer left more unread than it may: it is to be disconnected. Nothing is taken or sent any more.
