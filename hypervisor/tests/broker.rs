@@ -178,10 +178,13 @@ fn descriptors_sent_along_are_closed() {
 /// Prints what serving an agent costs; the document's numbers come from here.
 #[test]
 fn serving_an_agent_costs_microseconds() {
-    let broker = Broker::start(board(), Rate { messages_per_s: 1_000_000, message_burst: 100_000, ..Rate::default() }).unwrap();
+    let broker =
+        Broker::start(board(), Rate { messages_per_s: 1_000_000, message_burst: 100_000, ..Rate::default() }).unwrap();
     let mut agent = Agent::join(&broker, 1);
     let prime = json!({"kind": "prime", "unit": 18_446_744_073_709_551_557u64});
-    for (method, params, rounds) in [("price", json!({}), 500u64), ("log", json!({"text": "x"}), 500), ("submit", prime, 60)] {
+    for (method, params, rounds) in
+        [("price", json!({}), 500u64), ("log", json!({"text": "x"}), 500), ("submit", prime, 60)]
+    {
         drained(&agent.account);
         for _ in 0..rounds {
             agent.ask(method, &params);

@@ -14,6 +14,7 @@
 pub mod account;
 pub mod broker;
 mod connection;
+pub mod control;
 pub mod desk;
 pub mod fault;
 mod lines;
