@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -171,7 +171,7 @@ fn descriptors_sent_along_are_closed() {
         assert_eq!(agent.hear()["result"]["spot"], 4500);
     }
     drop(writing);
-    let mut pipe = std::fs::File::from(OwnedFd::from(reading));
+    let mut pipe = std::fs::File::from(reading);
     assert_eq!(pipe.read(&mut [0; 8]).unwrap(), 0, "nobody else holds the writing end");
 }
 
