@@ -238,7 +238,7 @@ proptest! {
             let mut found = 0;
             for answer in text.lines() {
                 let answer: Value = serde_json::from_str(answer).unwrap();
-                for answer in answer.as_array().map_or(std::slice::from_ref(&answer), Vec::as_slice) {
+                for answer in answer.as_array().map_or_else(|| std::slice::from_ref(&answer), Vec::as_slice) {
                     prop_assert_eq!(&answer["jsonrpc"], "2.0");
                     prop_assert!(answer.get("id").is_some());
                     prop_assert!(answer.get("result").is_some() != answer.get("error").is_some());

@@ -58,6 +58,13 @@ pub fn inherit(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::io::fcntl_setfd(socket, FdFlags::empty())?)
 }
 
+/// What an agent is told with `apoptosis`.
+#[must_use]
+pub fn notice_of_death(reason: Reason, grace: Duration) -> Value {
+    let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+    json!({"reason": reason.code(), "text": reason.to_string(), "grace_ms": grace_ms})
+}
+
 /// What the broker is told.
 enum Order {
     Add(OwnedFd, Arc<Account>),
@@ -111,9 +118,7 @@ impl Broker {
 
     /// Tells an agent that it will be ended after a grace. Never blocks.
     pub fn condemn(&self, agent: AgentId, reason: Reason, grace: Duration) {
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        let params = json!({"reason": reason.code(), "text": reason.to_string(), "grace_ms": grace_ms});
-        self.tell(Order::Notify(agent, "apoptosis", params));
+        self.tell(Order::Notify(agent, "apoptosis", notice_of_death(reason, grace)));
     }
 
     fn tell(&self, order: Order) {
