@@ -155,6 +155,19 @@ fn a_flood_is_slowed_to_its_rate_and_charged() {
     assert!(wishes.service_ns > drained(&quiet.account).service_ns, "who asks more pays more");
 }
 
+#[test]
+fn who_leaves_while_it_is_slowed_is_heard_to_the_end() {
+    let rate = Rate { messages_per_s: 1_000, message_burst: 20, ..Rate::default() };
+    let broker = Broker::start(board(), rate).unwrap();
+    let mut agent = Agent::join(&broker, 1);
+    agent.say(&"{\"jsonrpc\":\"2.0\",\"method\":\"log\",\"params\":[\"x\"]}\n".repeat(300));
+    let account = Arc::clone(&agent.account);
+    drop(agent);
+    wait_until("it is heard to the end", || account.link() == Link::Closed(Departure::Ended));
+    let wishes = drained(&account);
+    assert_eq!((wishes.said.len(), wishes.unsaid), (8, 292));
+}
+
 /// A descriptor sent along must not stay open at ours: the other end of a pipe tells.
 #[test]
 fn descriptors_sent_along_are_closed() {

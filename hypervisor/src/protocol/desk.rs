@@ -6,15 +6,12 @@ use serde_json::{Value, json};
 use super::account::{Account, Board, CLAIMS_PER_SLOT, LOG_LINE, LOG_LINES_PER_SLOT, Offer};
 use super::fault::{Code, Fault};
 use super::lines::LINE_MAX;
-use super::session::{Call, Limits};
+use super::session::{Call, Limits, Ticket};
 use super::verb::{Payer, VERSION, Verb};
 
-/// Carries out a call.
-///
-/// # Errors
-///
-/// What the agent is told instead of a result.
-pub fn serve(call: Call, account: &Account, board: &Board) -> (Option<super::session::Ticket>, Result<Value, Fault>) {
+/// Carries out a call; what to answer, and the right to do so. A notification has no such right, and is carried out too.
+#[must_use]
+pub fn serve(call: Call, account: &Account, board: &Board) -> (Option<Ticket>, Result<Value, Fault>) {
     let Call { ticket, method, params } = call;
     (ticket, Verb::parse(&method, params).and_then(|verb| carry_out(verb, account, board)))
 }
