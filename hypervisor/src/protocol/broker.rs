@@ -177,7 +177,8 @@ impl Peer {
         }
         self.connection.write()?;
         let unread = !self.connection.session.output().is_empty();
-        if self.connection.ended && drained && !unread {
+        // The end is read only after everything before it was answered.
+        if self.connection.ended && !unread {
             return Err(Departure::Ended);
         }
         let write = Interest { read: false, write: unread };

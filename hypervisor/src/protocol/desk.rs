@@ -10,7 +10,6 @@ use super::session::{Call, Limits, Ticket};
 use super::verb::{Payer, VERSION, Verb};
 
 /// Carries out a call; what to answer, and the right to do so. A notification has no such right, and is carried out too.
-#[must_use]
 pub fn serve(call: Call, account: &Account, board: &Board) -> (Option<Ticket>, Result<Value, Fault>) {
     let Call { ticket, method, params } = call;
     (ticket, Verb::parse(&method, params).and_then(|verb| carry_out(verb, account, board)))
