@@ -15,6 +15,7 @@
 pub mod clock;
 mod offers;
 mod priority;
+pub mod protocol;
 pub mod slots;
 pub mod wasm;
 

@@ -1,0 +1,336 @@
+//! What agents outside our address space share with the market thread.
+//!
+//! ```text
+//!   market thread                                    broker thread
+//!   each tick:  Board::publish(notice)        ─────► price
+//!   each slot:  Account::publish(balance, …)  ─────► balance, status
+//!   slot's end: Account::drain(&mut wishes)   ◄───── bid, submit, log; core time of serving them
+//! ```
+//!
+//! **The market never waits here.** It only tries the locks; should the broker hold one (for some hundred nanoseconds,
+//! or as long as it is descheduled meanwhile) the market comes again in the next tick. Claims are verified outside of
+//! the lock.
+//!
+//! A WebAssembly agent pays for the time of its host calls because they run in its slot. Here they run on the broker's
+//! thread, so the broker measures what each agent costs it, and [`Wishes::service_ns`] is to be added to the agent's
+//! core time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+
+use maxwell_core::bounty::{ClaimFault, SponsorId, Verifier};
+use maxwell_core::market::Claim;
+use maxwell_core::reason::Reason;
+use maxwell_core::{AgentId, Joule, Price};
+
+use super::connection::Departure;
+use super::fault::{Code, Fault};
+use crate::Quote;
+
+/// The longest line of a log, in bytes; the same as for WebAssembly agents.
+pub const LOG_LINE: usize = 256;
+/// How many lines an agent may say in a slot; the same as for WebAssembly agents.
+pub const LOG_LINES_PER_SLOT: usize = 8;
+/// How many claims an agent may make in a slot. A quarter of what WebAssembly agents may: one thread verifies the claims
+/// of all agents, and the slowest, a 64-bit prime, takes it some ten microseconds (docs/agent-protocol.md).
+pub const CLAIMS_PER_SLOT: u32 = 64;
+/// How many sponsors agents are shown: an answer must stay far below the bound of a session's output.
+pub const SPONSORS_MAX: usize = 64;
+
+/// What agents may know about the market in a tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notice {
+    /// Tick, price and time.
+    pub quote: Quote,
+    /// The lowest price at which anything is sold, if it is told.
+    pub reserve: Option<Price>,
+}
+
+/// A sponsor's offer, as agents see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Who pays.
+    pub sponsor: SponsorId,
+    /// For what.
+    pub verifier: Verifier,
+    /// How much for a unit.
+    pub reward: Joule,
+    /// Whether the sponsor can pay a whole reward.
+    pub funded: bool,
+}
+
+/// What all agents see.
+#[derive(Debug, Default)]
+pub struct Board {
+    notice: Mutex<Notice>,
+    offers: RwLock<Vec<(Offer, AtomicBool)>>,
+}
+
+impl Board {
+    /// Shows the tick's price. False if the broker was reading just now: agents see the last tick's for another tick.
+    pub fn publish(&self, notice: Notice) -> bool {
+        let Some(mut shown) = try_lock(&self.notice) else { return false };
+        *shown = notice;
+        true
+    }
+
+    /// The newest notice.
+    #[must_use]
+    pub fn notice(&self) -> Notice {
+        *lock(&self.notice)
+    }
+
+    /// Tells agents about a sponsor. Beyond [`SPONSORS_MAX`] they are not told, and false is answered.
+    pub fn sponsor(&self, offer: Offer) -> bool {
+        let mut offers = self.offers.write().unwrap_or_else(PoisonError::into_inner);
+        let fits = offers.len() < SPONSORS_MAX;
+        if fits {
+            offers.push((offer, AtomicBool::new(offer.funded)));
+        }
+        fits
+    }
+
+    /// Tells agents whether a sponsor can still pay. Never waits, unless for [`Board::sponsor`].
+    pub fn set_funded(&self, sponsor: SponsorId, funded: bool) {
+        let offers = self.offers.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, flag)) = offers.iter().find(|(offer, _)| offer.sponsor == sponsor) {
+            flag.store(funded, Ordering::Relaxed);
+        }
+    }
+
+    /// All offers.
+    #[must_use]
+    pub fn offers(&self) -> Vec<Offer> {
+        let offers = self.offers.read().unwrap_or_else(PoisonError::into_inner);
+        offers.iter().map(|(offer, funded)| Offer { funded: funded.load(Ordering::Relaxed), ..*offer }).collect()
+    }
+}
+
+/// Where an agent is, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its state, as [`maxwell_core::agent::Agent::state`] names it.
+    pub state: &'static str,
+    /// Why it is there.
+    pub reason: Reason,
+    /// Its order: the most it will pay for a core-second.
+    pub limit: Price,
+    /// What it can spend.
+    pub balance: Joule,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { state: "waiting", reason: Reason::NoOrder, limit: Price::ZERO, balance: Joule::ZERO }
+    }
+}
+
+/// What became of an agent's connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// It never had one, or not yet.
+    #[default]
+    None,
+    /// It is connected.
+    Open,
+    /// It is not any more.
+    Closed(Departure),
+}
+
+/// What an agent asked for since it was last drained.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// The new limit of its standing order: the last one it named.
+    pub bid: Option<Price>,
+    /// Its claims, verified.
+    pub claims: Vec<Claim>,
+    /// What it said, each one printable line.
+    pub said: Vec<String>,
+    /// How many lines beyond its allowance.
+    pub unsaid: u32,
+    /// Core time that the broker used for it, in nanoseconds.
+    pub service_ns: u64,
+    claims_tried: u32,
+}
+
+impl Wishes {
+    fn clear(&mut self) {
+        let Self { bid, claims, said, unsaid, service_ns, claims_tried } = self;
+        (*bid, *unsaid, *service_ns, *claims_tried) = (None, 0, 0, 0);
+        claims.clear();
+        said.clear();
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    standing: Standing,
+    wishes: Wishes,
+    link: Link,
+}
+
+/// What one agent shares with the market thread.
+#[derive(Debug)]
+pub struct Account {
+    agent: AgentId,
+    state: Mutex<State>,
+}
+
+impl Account {
+    /// An account of which nothing is known yet.
+    #[must_use]
+    pub fn new(agent: AgentId) -> Self {
+        Self { agent, state: Mutex::new(State::default()) }
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn agent(&self) -> AgentId {
+        self.agent
+    }
+
+    /// Shows the agent where it stands. False if the broker was at it just now: come again next tick.
+    pub fn publish(&self, standing: Standing) -> bool {
+        let Some(mut state) = try_lock(&self.state) else { return false };
+        state.standing = standing;
+        true
+    }
+
+    /// Takes what the agent asked for, and begins its next allowance. `wishes` is emptied first, and its memory used
+    /// again: nothing is allocated. False if the broker was at it just now: come again next tick.
+    pub fn drain(&self, wishes: &mut Wishes) -> bool {
+        wishes.clear();
+        let Some(mut state) = try_lock(&self.state) else { return false };
+        std::mem::swap(&mut state.wishes, wishes);
+        true
+    }
+
+    /// What became of the agent's connection.
+    #[must_use]
+    pub fn link(&self) -> Link {
+        lock(&self.state).link
+    }
+
+    pub(super) fn set_link(&self, link: Link) {
+        lock(&self.state).link = link;
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        lock(&self.state).standing
+    }
+
+    pub(super) fn bid(&self, limit: Price) {
+        lock(&self.state).wishes.bid = Some(limit);
+    }
+
+    pub(super) fn charge(&self, ns: u64) {
+        let mut state = lock(&self.state);
+        state.wishes.service_ns = state.wishes.service_ns.saturating_add(ns);
+    }
+
+    /// Takes a line for the log and says how many more there may be; beyond its allowance lines are only counted.
+    pub(super) fn say(&self, text: &str) -> Result<usize, Fault> {
+        let line = printable(text);
+        let wishes = &mut lock(&self.state).wishes;
+        if wishes.said.len() >= LOG_LINES_PER_SLOT {
+            wishes.unsaid = wishes.unsaid.saturating_add(1);
+            let text = format!("{LOG_LINES_PER_SLOT} lines were said in this slot; the line was not taken");
+            return Err(Fault::ours(Code::TooMany, "too_many_lines", text));
+        }
+        wishes.said.push(line);
+        Ok(LOG_LINES_PER_SLOT - wishes.said.len())
+    }
+
+    /// Verifies a claim and puts it aside for the market; a bad one too, it is counted there.
+    pub(super) fn claim(&self, offer: &Offer, unit: u64) -> Result<(), Fault> {
+        {
+            let wishes = &mut lock(&self.state).wishes;
+            if wishes.claims_tried >= CLAIMS_PER_SLOT {
+                let text = format!("{CLAIMS_PER_SLOT} claims were made in this slot; submit it again in the next");
+                return Err(Fault::ours(Code::TooMany, "too_many_claims", text));
+            }
+            wishes.claims_tried += 1;
+        }
+        let verdict = offer.verifier.verify(&unit.to_le_bytes());
+        lock(&self.state).wishes.claims.push(Claim { agent: self.agent, sponsor: offer.sponsor, verdict });
+        match verdict {
+            Ok(_) => Ok(()),
+            Err(fault) => {
+                let reason = if fault == ClaimFault::Wrong { "wrong" } else { "malformed" };
+                Err(Fault::ours(Code::Rejected, reason, format!("sponsor {}: {fault}", offer.sponsor.0)))
+            }
+        }
+    }
+}
+
+/// Text as one printable line of at most [`LOG_LINE`] bytes, as the WebAssembly import `log` makes it.
+fn printable(text: &str) -> String {
+    let cut = text.floor_char_boundary(LOG_LINE);
+    text[..cut].trim_end().chars().map(|c| if c.is_control() { '·' } else { c }).collect()
+}
+
+/// A lock that a panicking holder does not spoil: everything kept under it is valid at every moment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRIMES: Offer =
+        Offer { sponsor: SponsorId(3), verifier: Verifier::Prime { least: 2 }, reward: Joule(5), funded: true };
+
+    #[test]
+    fn lines_are_bounded_in_number_and_length_and_are_printable() {
+        let (account, mut wishes) = (Account::new(AgentId(1)), Wishes::default());
+        assert_eq!(account.say("one\u{1b}[2J\ntwo \n"), Ok(7));
+        assert_eq!(account.say(&"ä".repeat(10_000)), Ok(6));
+        for left in (0..6).rev() {
+            assert_eq!(account.say("more"), Ok(left));
+        }
+        assert_eq!(account.say("too much").unwrap_err().reason, "too_many_lines");
+        assert!(account.drain(&mut wishes));
+        assert_eq!((wishes.said[0].as_str(), wishes.said[1].as_str()), ("one·[2J·two", &*"ä".repeat(128)));
+        assert_eq!((wishes.said.len(), wishes.unsaid), (8, 1));
+        assert!(account.drain(&mut wishes));
+        assert_eq!(wishes, Wishes::default(), "everything is taken once");
+        assert_eq!(account.say("again"), Ok(7), "a new slot, a new allowance");
+    }
+
+    #[test]
+    fn claims_are_bounded_in_a_slot_and_bad_ones_count() {
+        let (account, mut wishes) = (Account::new(AgentId(1)), Wishes::default());
+        for unit in 0..u64::from(CLAIMS_PER_SLOT) {
+            let claimed = account.claim(&PRIMES, unit);
+            assert_eq!(claimed.is_ok(), maxwell_core::bounty::is_prime(unit), "{unit}");
+        }
+        assert_eq!(account.claim(&PRIMES, 67).unwrap_err().reason, "too_many_claims");
+        assert!(account.drain(&mut wishes));
+        assert_eq!(wishes.claims.len(), CLAIMS_PER_SLOT as usize);
+        assert_eq!(wishes.claims[7], Claim { agent: AgentId(1), sponsor: SponsorId(3), verdict: Ok(7) });
+        assert_eq!(wishes.claims[8].verdict, Err(ClaimFault::Wrong));
+        assert_eq!(account.claim(&PRIMES, 67), Ok(()));
+    }
+
+    #[test]
+    fn the_market_never_waits_for_the_broker() {
+        let (account, board, mut wishes) = (Account::new(AgentId(1)), Board::default(), Wishes::default());
+        account.bid(Price(5));
+        {
+            let _held = (lock(&account.state), lock(&board.notice));
+            assert!(!account.drain(&mut wishes) && !account.publish(Standing::default()));
+            assert!(!board.publish(Notice::default()));
+        }
+        assert!(account.drain(&mut wishes));
+        assert_eq!(wishes.bid, Some(Price(5)), "nothing was lost");
+    }
+}
