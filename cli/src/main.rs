@@ -1,7 +1,9 @@
 //! `maxwell`: sells compute to agents by energy auction.
 
+mod control;
 mod demo;
 mod doctor;
+mod exec;
 mod lab;
 mod outcome;
 mod physics;
@@ -13,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use maxwell_core::{Joule, Price};
 use maxwell_physics::Choice;
 
 /// Sells compute to agents by energy auction.
@@ -28,7 +31,14 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 it ran; 1 it failed (a replay that differs, a disk that is full); 2 the command \
-line or a file is wrong; 130 stopped by Ctrl-C, cleanly.";
+line or a file is wrong; 130 stopped by Ctrl-C, cleanly. `maxwell exec` passes on the exit code of its command, and has 75 for \
+out of funds, 125 for its own failures, 126 and 127 as `env`.";
+
+const EXEC_EXAMPLES: &str = "Examples:
+  maxwell exec --budget 500J -- python3 train.py
+  maxwell exec --budget 2kJ --bid 5W -- make -j
+  maxwell exec --budget 50J --or-park --name web -- python3 -m http.server
+  maxwell exec --budget 100J -- sh -c 'sort big.txt | uniq -c | sort -rn | head'";
 
 #[derive(Subcommand)]
 enum Command {
@@ -56,6 +66,56 @@ enum Command {
         record: Option<PathBuf>,
         #[command(flatten)]
         output: Output,
+    },
+    /// Runs any command under a hard energy budget.
+    ///
+    /// The command and all its descendants run in a cell of a private market on this machine: they pay for cores, for memory
+    /// that they hold and for memory that they erase, and run only while they can pay. The budget is never exceeded. Standard
+    /// streams, signals and the exit code pass through; one line on stderr says what it came to. Exit code 75 says that it ran
+    /// out of funds.
+    #[command(after_help = EXEC_EXAMPLES)]
+    Exec(exec::ExecArgs),
+    /// Shows what runs under your Maxwells.
+    Ps {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Gives money to an agent: who is parked goes on.
+    Fund {
+        /// An instance or an agent of `maxwell ps`, or INSTANCE/AGENT.
+        target: String,
+        /// How much, for instance `100J`.
+        amount: Joule,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Changes the most that an agent pays for a core-second.
+    Bid {
+        /// An instance or an agent of `maxwell ps`, or INSTANCE/AGENT.
+        target: String,
+        /// How much, for instance `5W`.
+        limit: Price,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Freezes an agent until somebody gives it money (`maxwell fund TARGET 0J` is enough).
+    Park {
+        /// An instance or an agent of `maxwell ps`, or INSTANCE/AGENT.
+        target: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ends an agent, after its last words.
+    Kill {
+        /// An instance or an agent of `maxwell ps`, or INSTANCE/AGENT.
+        target: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Runs a recording through the market again: every decision must be the same.
     Replay {
@@ -133,6 +193,16 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo { seconds, output } => demo::demo(seconds, &output),
         Command::Run { scenario, seconds, record, output } => run::file(&scenario, seconds, record.as_deref(), &output),
+        Command::Exec(args) => exec::exec(&args),
+        Command::Ps { json } => control::ps(json),
+        Command::Fund { target, amount, json } => {
+            control::ask("fund", &target, serde_json::json!({ "amount": amount.0 }), json)
+        }
+        Command::Bid { target, limit, json } => {
+            control::ask("bid", &target, serde_json::json!({ "limit": limit.0 }), json)
+        }
+        Command::Park { target, json } => control::ask("park", &target, serde_json::json!({}), json),
+        Command::Kill { target, json } => control::ask("kill", &target, serde_json::json!({}), json),
         Command::Replay { recording, json } => run::replay(&recording, json),
         Command::Lab(Lab::Thermal { cases, list, out, json }) => lab::thermal(&cases, list, out.as_deref(), json),
         Command::Doctor { file, json } => doctor::doctor(file.as_deref(), json),

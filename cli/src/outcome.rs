@@ -30,6 +30,12 @@ pub(crate) enum Failure {
     },
     Signals(std::io::Error),
     Tune(RelayError),
+    /// `exec` could not run its command.
+    Exec(String),
+    /// An instance could not be asked.
+    Control(String),
+    /// An instance refused.
+    Refused(String),
     /// What was asked for does not exist; the text says what does.
     Usage(String),
 }
@@ -45,6 +51,8 @@ impl Failure {
             | Self::Exists { .. }
             | Self::Machine(MachineError::Scenario(_) | MachineError::Sensor(_))
             | Self::Recording(RecordingError::Read { .. } | RecordingError::Damaged { .. }) => 2,
+            Self::Exec(_) => crate::exec::OWN_FAILURE,
+            Self::Control(_) | Self::Refused(_) => 1,
             Self::Profile(ProfileError::Unwritable { .. }) => 1,
             Self::Profile(_) => 2,
             Self::Machine(_) | Self::Recording(_) | Self::Write { .. } | Self::Signals(_) | Self::Tune(_) => 1,
@@ -67,7 +75,7 @@ impl std::fmt::Display for Failure {
             Self::Write { path, source } => write!(f, "{} could not be written: {source}", path.display()),
             Self::Signals(error) => write!(f, "Ctrl-C cannot be handled: {error}"),
             Self::Tune(error) => error.fmt(f),
-            Self::Usage(text) => f.write_str(text),
+            Self::Usage(text) | Self::Exec(text) | Self::Control(text) | Self::Refused(text) => f.write_str(text),
         }
     }
 }

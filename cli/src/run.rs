@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use maxwell_daemon::machine::{Machine, RunOptions};
+use maxwell_daemon::machine::{Machine, RunOptions, Until, Wishes};
 use maxwell_daemon::recording;
 use maxwell_daemon::report::RunReport;
 use maxwell_daemon::scenario::Scenario;
@@ -55,7 +55,12 @@ pub(crate) fn scenario(
         let thread = std::thread::spawn(move || view.watch(&notices));
         (Some(sender), Some(thread))
     };
-    let options = RunOptions { duration: Duration::from_secs(u64::from(seconds)), record, watcher };
+    let options = RunOptions {
+        until: Until::Time(Duration::from_secs(u64::from(seconds))),
+        wishes: Wishes::default(),
+        record,
+        watcher,
+    };
     let result = machine.run(&options, &stop);
     // The view ends when nobody can send to it any more.
     drop(options);

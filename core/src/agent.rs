@@ -40,6 +40,17 @@ pub enum CellKind {
     Process,
 }
 
+impl CellKind {
+    /// The word for it, in reports and scenarios.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm",
+            Self::Process => "process",
+        }
+    }
+}
+
 /// An agent's standing order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use maxwell_daemon::machine::{Machine, RunOptions};
+use maxwell_daemon::machine::{Machine, RunOptions, Until};
 use maxwell_daemon::scenario::Scenario;
 
 /// Long enough that one percent of the ticks is a number worth quoting.
@@ -26,7 +26,7 @@ fn main() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../scenarios/{name}.toml"));
         let scenario = Scenario::load(&path).unwrap();
         let machine = Machine::new(&path, &scenario, 0).unwrap();
-        let options = RunOptions { duration: Duration::from_secs(SECONDS), ..RunOptions::default() };
+        let options = RunOptions { until: Until::Time(Duration::from_secs(SECONDS)), ..RunOptions::default() };
         let result = machine.run(&options, &AtomicBool::new(false)).unwrap();
         let late = result.report.tick_lateness_us;
         let per_tick = result.slots_run as f64 / result.report.ticks.max(1) as f64;

@@ -129,6 +129,10 @@ pub struct AgentReport {
     pub balance_nj: u64,
     /// Energy attributed to it.
     pub energy_nj: u64,
+    /// Bytes that it erased, as far as they could be counted.
+    pub erased_bytes: u64,
+    /// What it owes and could not pay.
+    pub arrears_nj: u64,
 }
 
 /// The money supply.
@@ -195,7 +199,7 @@ pub(crate) fn agents(market: &Market, names: &[(String, String)]) -> Vec<AgentRe
             AgentReport {
                 name,
                 principal,
-                cell: "wasm",
+                cell: agent.spec.cell.name(),
                 state: agent.state(),
                 born_tick: agent.born.0,
                 died_tick: match agent.life {
@@ -212,6 +216,8 @@ pub(crate) fn agents(market: &Market, names: &[(String, String)]) -> Vec<AgentRe
                 earned_nj: tally.earned.0,
                 balance_nj: market.balance(id).0,
                 energy_nj: tally.energy.0,
+                erased_bytes: tally.erased.0,
+                arrears_nj: agent.arrears.0,
             }
         })
         .collect()

@@ -15,19 +15,19 @@
 pub mod clock;
 mod offers;
 mod priority;
+pub mod process;
 pub mod protocol;
 pub mod slots;
 pub mod wasm;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use std::time::{Duration, Instant};
 
 use maxwell_core::agent::SlotId;
 use maxwell_core::market::{Claim, Grant, Usage};
 use maxwell_core::{AgentId, Joule, Price, Tick};
 
-pub use offers::Offers;
+pub use offers::{Offer, Offers};
 pub use slots::{Cell, Ran, Turn};
 
 /// A lease with what its holder may know about its own account.

@@ -1,4 +1,4 @@
-//! What sponsors offer, as agents of every kind see it.
+//! What sponsors offer, and what agents say, as cells of every kind see it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -7,49 +7,79 @@ use maxwell_core::bounty::{ClaimFault, SponsorId, Verifier};
 use maxwell_core::market::Claim;
 use maxwell_core::{AgentId, Joule};
 
-/// A sponsor's offer.
-#[derive(Debug)]
-struct Offer {
-    sponsor: SponsorId,
-    verifier: Verifier,
-    reward: Joule,
-    funded: AtomicBool,
+/// The longest line of a log, in bytes.
+pub(crate) const LOG_LINE: usize = 256;
+/// How many lines an agent may say in a slot.
+pub(crate) const LOG_LINES_PER_SLOT: usize = 8;
+
+/// A sponsor's offer, as agents see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Who pays.
+    pub sponsor: SponsorId,
+    /// For what.
+    pub verifier: Verifier,
+    /// How much for a unit.
+    pub reward: Joule,
+    /// Whether the sponsor can pay a whole reward.
+    pub funded: bool,
 }
 
 /// All offers of a machine; one list, shared by its cells.
 #[derive(Debug, Default)]
-pub struct Offers(RwLock<Vec<Offer>>);
+pub struct Offers(RwLock<Vec<(Offer, AtomicBool)>>);
 
 impl Offers {
     /// Tells agents about a sponsor.
-    pub fn add(&self, sponsor: SponsorId, verifier: Verifier, reward: Joule) {
+    pub fn add(&self, offer: Offer) {
         let mut offers = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        offers.push(Offer { sponsor, verifier, reward, funded: AtomicBool::new(true) });
+        offers.push((offer, AtomicBool::new(offer.funded)));
     }
 
-    /// Tells agents whether a sponsor can still pay.
+    /// Tells agents whether a sponsor can still pay. Never waits, unless for [`add`](Self::add).
     pub fn set_funded(&self, sponsor: SponsorId, funded: bool) {
         let offers = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(offer) = offers.iter().find(|offer| offer.sponsor == sponsor) {
-            offer.funded.store(funded, Ordering::Relaxed);
+        if let Some((_, flag)) = offers.iter().find(|(offer, _)| offer.sponsor == sponsor) {
+            flag.store(funded, Ordering::Relaxed);
         }
     }
 
-    /// Claims a bounty for work of a kind; `work` is `None` where the agent named bytes that it does not have. The claim for
-    /// the market, and the reward that it will pay unless somebody was paid for this unit before. `None` if nobody sponsors
-    /// work of that kind.
-    pub(crate) fn claim(
-        &self,
-        agent: AgentId,
-        kind: u32,
-        work: Option<&[u8]>,
-    ) -> Option<(Claim, Result<Joule, ClaimFault>)> {
+    /// The first `most` offers.
+    #[must_use]
+    pub fn first(&self, most: usize) -> Vec<Offer> {
         let offers = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let of_kind = |offer: &&Offer| offer.verifier.kind() == kind;
-        let funded = offers.iter().find(|offer| of_kind(offer) && offer.funded.load(Ordering::Relaxed));
-        let offer = funded.or_else(|| offers.iter().find(of_kind))?;
-        let verdict = work.map_or(Err(ClaimFault::Malformed), |work| offer.verifier.verify(work));
-        let claim = Claim { agent, sponsor: offer.sponsor, verdict };
-        Some((claim, verdict.map(|_| offer.reward)))
+        offers.iter().take(most).map(shown).collect()
     }
+
+    /// A sponsor's offer.
+    pub(crate) fn of(&self, sponsor: SponsorId) -> Option<Offer> {
+        let offers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        offers.iter().map(shown).find(|offer| offer.sponsor == sponsor)
+    }
+
+    /// The offer for work of a kind: of a sponsor that can pay, if there is one.
+    pub(crate) fn for_kind(&self, kind: u32) -> Option<Offer> {
+        let offers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let of_kind = || offers.iter().map(shown).filter(|offer| offer.verifier.kind() == kind);
+        of_kind().find(|offer| offer.funded).or_else(|| of_kind().next())
+    }
+}
+
+fn shown((offer, funded): &(Offer, AtomicBool)) -> Offer {
+    Offer { funded: funded.load(Ordering::Relaxed), ..*offer }
+}
+
+impl Offer {
+    /// An agent's claim on it, verified; `work` is `None` where the agent named bytes that it does not have.
+    pub(crate) fn claim(&self, agent: AgentId, work: Option<&[u8]>) -> Claim {
+        let verdict = work.map_or(Err(ClaimFault::Malformed), |work| self.verifier.verify(work));
+        Claim { agent, sponsor: self.sponsor, verdict }
+    }
+}
+
+/// Bytes as one printable line of at most [`LOG_LINE`] bytes: control characters, escape sequences among them, become `·`.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let cut = text.floor_char_boundary(LOG_LINE);
+    text[..cut].trim_end().chars().map(|c| if c.is_control() { '·' } else { c }).collect()
 }

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use maxwell_core::bounty::{SponsorId, Verifier};
 use maxwell_core::reason::Reason;
 use maxwell_core::{AgentId, Joule, Price, Tick};
+use maxwell_hypervisor::Offer;
 use maxwell_hypervisor::Quote;
-use maxwell_hypervisor::protocol::account::{Account, Board, Link, Notice, Offer, Standing, Wishes};
+use maxwell_hypervisor::protocol::account::{Account, Board, Link, Notice, Standing, Wishes};
 use maxwell_hypervisor::protocol::broker::{Broker, Departure, Rate, pair};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ fn board() -> Arc<Board> {
     let quote = Quote { tick: Tick(7), spot: Price(4_500), now_us: 70_000 };
     assert!(board.publish(Notice { quote, reserve: Some(Price(4_200)) }));
     let verifier = Verifier::Prime { least: 100 };
-    assert!(board.sponsor(Offer { sponsor: SponsorId(0), verifier, reward: Joule(2_500), funded: true }));
+    board.offers().add(Offer { sponsor: SponsorId(0), verifier, reward: Joule(2_500), funded: true });
     Arc::new(board)
 }
 
@@ -242,7 +243,7 @@ fn sixty_agents_work_beside_forty_that_attack() {
     let board = board();
     for sponsor in 1..64 {
         let verifier = Verifier::Hash { bits: 255 };
-        assert!(board.sponsor(Offer { sponsor: SponsorId(sponsor), verifier, reward: Joule(1), funded: false }));
+        board.offers().add(Offer { sponsor: SponsorId(sponsor), verifier, reward: Joule(1), funded: false });
     }
     let broker = Broker::start(board, Rate::default()).unwrap();
     let stop = AtomicBool::new(false);

@@ -13,8 +13,9 @@ use maxwell_core::bounty::{SponsorId, Verifier};
 use maxwell_core::market::Claim;
 use maxwell_core::reason::Reason;
 use maxwell_core::{AgentId, Joule, Price, Tick};
+use maxwell_hypervisor::Offer;
 use maxwell_hypervisor::Quote;
-use maxwell_hypervisor::protocol::account::{Account, Board, Link, Notice, Offer, Standing, Wishes};
+use maxwell_hypervisor::protocol::account::{Account, Board, Link, Notice, Standing, Wishes};
 use maxwell_hypervisor::protocol::broker::{Broker, Departure, Rate, SOCKET_VARIABLE, inherit, pair};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,7 +63,7 @@ impl Market {
     fn new() -> Self {
         let board = Arc::new(Board::default());
         let verifier = Verifier::Prime { least: 1_000_000 };
-        assert!(board.sponsor(Offer { sponsor: SponsorId(4), verifier, reward: Joule(1_000_000), funded: true }));
+        board.offers().add(Offer { sponsor: SponsorId(4), verifier, reward: Joule(1_000_000), funded: true });
         let account = Arc::new(Account::new(AgentId(9)));
         assert!(account.publish(Standing { balance: Joule(1_000_000_000_000), ..Standing::default() }));
         let (wishes, bids, claims, said) = (Wishes::default(), Vec::new(), Vec::new(), Vec::new());
@@ -140,7 +141,7 @@ fn it_sells_work_waits_when_prices_are_high_and_goes_on_after_its_death() {
     let mut running = start(second, theirs);
     market.until("it goes on", |market| !market.claims.is_empty());
     assert!(market.claims[0].verdict.unwrap() >= next, "where it was");
-    market.board.set_funded(SponsorId(4), false);
+    market.board.offers().set_funded(SponsorId(4), false);
     market.finish(&mut running);
     assert_eq!(market.bids.last(), Some(&Price(0)), "nobody pays: it withdraws");
     assert!(saved(&state) > next);

@@ -9,8 +9,9 @@ use std::time::Duration;
 use maxwell_core::bounty::{SponsorId, Verifier};
 use maxwell_core::reason::Reason;
 use maxwell_core::{AgentId, Joule, Price, Tick};
+use maxwell_hypervisor::Offer;
 use maxwell_hypervisor::Quote;
-use maxwell_hypervisor::protocol::account::{Account, Board, Notice, Offer, Standing};
+use maxwell_hypervisor::protocol::account::{Account, Board, Notice, Standing};
 use maxwell_hypervisor::protocol::broker::notice_of_death;
 use maxwell_hypervisor::protocol::desk::serve;
 use maxwell_hypervisor::protocol::session::{Event, Limits, Session};
@@ -27,8 +28,8 @@ fn world() -> (Account, Arc<Board>) {
     assert!(board.publish(Notice { quote, reserve: Some(Price(4_200)) }));
     let primes = Verifier::Prime { least: 1_000 };
     let hashes = Verifier::Hash { bits: 20 };
-    assert!(board.sponsor(Offer { sponsor: SponsorId(0), verifier: primes, reward: Joule(2_500_000), funded: true }));
-    assert!(board.sponsor(Offer { sponsor: SponsorId(1), verifier: hashes, reward: Joule(9_000_000), funded: false }));
+    board.offers().add(Offer { sponsor: SponsorId(0), verifier: primes, reward: Joule(2_500_000), funded: true });
+    board.offers().add(Offer { sponsor: SponsorId(1), verifier: hashes, reward: Joule(9_000_000), funded: false });
     let account = Account::new(AgentId(3));
     assert!(account.publish(Standing {
         state: "waiting",

@@ -10,7 +10,11 @@
 //! lost: its number is skipped, and the market is told how much time went by. Slots stop a little (`GUARD`) before the deadline, so
 //! that usage is complete when the market wakes.
 
+mod launch;
+mod requests;
 mod watch;
+
+pub use requests::Wishes;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,22 +23,27 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use maxwell_core::agent::{AgentSpec, CellKind, Order, SlotId};
+use maxwell_core::agent::{AgentSpec, CellKind, Life, Order, SlotId};
 use maxwell_core::bounty::SponsorId;
 use maxwell_core::market::{CellAction, Command, Market, Outcome, TickInput};
 use maxwell_core::pacing::Pacing;
 use maxwell_core::sensor::{Activity, Quality, Sensor, Source};
-use maxwell_core::{AgentId, Micros, PrincipalId, Tick};
+use maxwell_core::reason::Reason;
+use maxwell_core::{AgentId, Bytes, Micros, PrincipalId, Tick};
+use maxwell_hypervisor::process::{ProcessCell, ProcessError, Processes};
+use maxwell_hypervisor::protocol::account::{Board, Notice as Posting, Standing};
+use maxwell_hypervisor::protocol::control::Ask;
 use maxwell_hypervisor::slots::{Reaction, Slots};
 use maxwell_hypervisor::wasm::{Method, Wasm, WasmConfig, WasmError};
-use maxwell_hypervisor::{Assignment, Cells, Offers, Quote, Report, clock};
+use maxwell_hypervisor::{Assignment, Cell, Cells, Offer, Offers, Quote, Report, clock};
 use maxwell_physics::{Instruments, OtherLoad, Root, SensorError};
 
 use crate::notice::Notice;
 use crate::realtime;
+use serde::Serialize;
 use crate::recording::{Recorder, RecordingError};
 use crate::report::{self, Lateness, PriceReport, RunReport, TemperatureReport};
-use crate::scenario::{Program, Scenario, ScenarioError, Utilisation};
+use crate::scenario::{AgentGroup, Module, ProcessSpec, Program, Scenario, ScenarioError, Utilisation};
 
 /// Slots stop this long before the tick's deadline: about the p99 of one fuel yield and a wake-up.
 const GUARD: Duration = Duration::from_micros(100);
@@ -42,6 +51,8 @@ const GUARD: Duration = Duration::from_micros(100);
 const PATIENCE: Duration = Duration::from_micros(300);
 /// A tick that begins later than this is counted as late.
 const LATE: Duration = Duration::from_millis(1);
+/// Core time that a process may take for its last words: it saves its state, which takes longer than a tick.
+const PROCESS_LAST_WORDS: Micros = Micros(100_000);
 /// Core time that a WebAssembly agent may take for its last words: at most a tick.
 const LAST_WORDS: Micros = Micros(10_000);
 
@@ -51,9 +62,12 @@ pub enum MachineError {
     /// The scenario is wrong.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
-    /// The cells could not be set up.
+    /// The WebAssembly cells could not be set up.
     #[error(transparent)]
     Cells(#[from] WasmError),
+    /// The process cells could not be set up.
+    #[error(transparent)]
+    Processes(#[from] ProcessError),
     /// The recording failed.
     #[error(transparent)]
     Recording(#[from] RecordingError),
@@ -62,11 +76,28 @@ pub enum MachineError {
     Sensor(#[from] SensorError),
 }
 
+/// When a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// After this time.
+    Time(Duration),
+    /// When no agent is alive.
+    AllDead,
+}
+
+impl Default for Until {
+    fn default() -> Self {
+        Self::Time(Duration::ZERO)
+    }
+}
+
 /// How a run is to be done.
 #[derive(Debug, Default)]
 pub struct RunOptions<'a> {
-    /// For how long.
-    pub duration: Duration,
+    /// When it ends.
+    pub until: Until,
+    /// Who may ask for something meanwhile.
+    pub wishes: Wishes,
     /// Where to keep a recording.
     pub record: Option<&'a Path>,
     /// Who watches.
@@ -82,14 +113,27 @@ pub struct RunResult {
     pub market_share: f64,
     /// How quickly slots started and stopped.
     pub reaction: Reaction,
-    /// How erased bytes were counted.
+    /// How bytes that WebAssembly agents erased were counted.
     pub method: Method,
+    /// What held process agents, and how the bytes that they erased were counted.
+    pub processes: Option<ProcessesNote>,
+    /// Why each agent is where it is, by number.
+    pub reasons: Vec<Reason>,
     /// Whether the market thread had real-time priority.
     pub realtime: bool,
     /// Ticks that were lost altogether.
     pub lost_ticks: u64,
     /// Leases that were used, standbys included.
     pub slots_run: u64,
+}
+
+/// How process agents were held and metered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProcessesNote {
+    /// What held them together.
+    pub held_by: String,
+    /// How erased bytes were counted.
+    pub erased_by: String,
 }
 
 /// A scenario brought to life.
@@ -99,6 +143,13 @@ pub struct Machine {
     slots: Slots,
     offers: Arc<Offers>,
     wasm: Wasm,
+    /// What makes process cells, if there are any.
+    processes: Option<Processes>,
+    /// The process agents among all agents, by number.
+    process_cells: Vec<Option<Arc<ProcessCell>>>,
+    board: Arc<Board>,
+    /// A request that the market decides on in this tick, and about whom it is.
+    asked: Option<(Ask, AgentId)>,
     sensor: Instruments,
     /// What the thermometer was at the last look.
     thermometer: Option<(Source, Quality)>,
@@ -145,8 +196,12 @@ impl Machine {
         let mut machine = Self {
             market: Market::new(scenario.policy.clone()),
             slots: Slots::new(thermal.slots, true).map_err(WasmError::Thread)?,
+            board: Arc::new(Board::new(Arc::clone(&offers))),
             offers,
             wasm,
+            processes: None,
+            process_cells: Vec::new(),
+            asked: None,
             sensor,
             thermometer: None,
             told_sources: None,
@@ -176,36 +231,14 @@ impl Machine {
         let tick = scenario.policy.tick;
         let tick_us = tick.0;
         for (index, sponsor) in (0..).zip(&scenario.sponsors) {
-            self.offers.add(SponsorId(index), sponsor.verifier, sponsor.reward);
+            self.offers.add(Offer { sponsor: SponsorId(index), verifier: sponsor.verifier, reward: sponsor.reward, funded: true });
             let (verifier, reward, budget) = (sponsor.verifier, sponsor.reward, sponsor.budget);
             self.input.commands.push(Command::Sponsor { verifier, reward, budget });
         }
         for (number, group) in (0..).zip(&scenario.agents) {
-            let Program::Wasm(module) = &group.program else { todo!() };
-            let program = self.wasm.register(&module.bytes).map_err(|error| group.bad_program(path, &error))?;
-            for name in group.names() {
-                let cell = self.wasm.spawn(self.slots.next_id(), &program)?;
-                self.slots.add(cell);
-                self.names.push((name, group.principal.clone()));
-                self.group_of.push(number);
-                let spec = AgentSpec {
-                    principal: PrincipalId::named(&group.principal),
-                    order: Order {
-                        limit: group.limit,
-                        slots: group.slots,
-                        hold: u32::try_from(group.hold.0.div_ceil(tick_us)).unwrap_or(u32::MAX),
-                    },
-                    pacing: match group.lifetime {
-                        None => Pacing::Fixed,
-                        Some(lifetime) => Pacing::until(Tick(lifetime.0.div_ceil(tick_us))),
-                    },
-                    on_insolvency: group.insolvency,
-                    cell: CellKind::Wasm,
-                    last_words: if program.has_last_words { tick.min(LAST_WORDS) } else { Micros::ZERO },
-                    held: program.initial_memory,
-                    power_class: group.power_class,
-                };
-                self.input.commands.push(Command::Spawn { spec, wallet: group.wallet });
+            match &group.program {
+                Program::Wasm(module) => self.wasm_agents(path, number, group, module, tick)?,
+                Program::Process(spec) => self.process_agents(path, number, group, spec, tick)?,
             }
         }
         for grant in &scenario.grants {
@@ -216,6 +249,66 @@ impl Machine {
         }
         self.later.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         Ok(())
+    }
+
+    fn wasm_agents(
+        &mut self,
+        path: &Path,
+        number: u32,
+        group: &AgentGroup,
+        module: &Module,
+        tick: Micros,
+    ) -> Result<(), MachineError> {
+        let program = self.wasm.register(&module.bytes).map_err(|error| group.bad_program(path, &error))?;
+        let last_words = if program.has_last_words { tick.min(LAST_WORDS) } else { Micros::ZERO };
+        let spec = spec(group, tick, CellKind::Wasm, last_words, program.initial_memory);
+        for name in group.names() {
+            let cell = self.wasm.spawn(self.slots.next_id(), &program)?;
+            self.slots.add(cell);
+            self.process_cells.push(None);
+            self.admit(number, name, group, spec);
+        }
+        Ok(())
+    }
+
+    fn process_agents(
+        &mut self,
+        path: &Path,
+        number: u32,
+        group: &AgentGroup,
+        process: &ProcessSpec,
+        tick: Micros,
+    ) -> Result<(), MachineError> {
+        let processes = match self.processes.take() {
+            Some(processes) => processes,
+            None => Processes::open(Arc::clone(&self.board))?,
+        };
+        let processes = self.processes.insert(processes);
+        let command = launch::command(process, group.slots).map_err(|error| group.bad_program(path, &error))?;
+        // What is put aside for last words is a tenth of the wallet at most.
+        let affordable = Micros(group.wallet.0 / 10 / self.market.policy().thermal.par.0.max(1));
+        let last_words = if process.grace.is_zero() { Micros::ZERO } else { PROCESS_LAST_WORDS.min(affordable) };
+        let spec = spec(group, tick, CellKind::Process, last_words, Bytes::ZERO);
+        let mut made = Vec::new();
+        for name in group.names() {
+            let cell = processes
+                .spawn(self.slots.next_id(), command.clone())
+                .map_err(|error| group.bad_program(path, &error))?;
+            self.slots.add(Arc::clone(&cell) as Arc<dyn Cell>);
+            made.push((name, cell));
+        }
+        for (name, cell) in made {
+            self.process_cells.push(Some(cell));
+            self.admit(number, name, group, spec);
+        }
+        Ok(())
+    }
+
+    /// The market hears of an agent whose cell is made.
+    fn admit(&mut self, number: u32, name: String, group: &AgentGroup, spec: AgentSpec) {
+        self.names.push((name, group.principal.clone()));
+        self.group_of.push(number);
+        self.input.commands.push(Command::Spawn { spec, wallet: group.wallet });
     }
 
     /// The names of the agents, by number.
@@ -241,7 +334,7 @@ impl Machine {
         let start = Instant::now().checked_sub(tick).unwrap_or_else(Instant::now);
         let market_cpu = clock::thread_cpu_ns();
         let (mut number, mut last) = (1, start + tick);
-        while start.elapsed() < options.duration && !stop.load(Ordering::Relaxed) {
+        while !self.is_over(options.until, start) && !stop.load(Ordering::Relaxed) {
             number += 1;
             let late = realtime::sleep_until(start + tick * number);
             // Deadlines that have passed meanwhile are lost ticks.
@@ -252,7 +345,9 @@ impl Machine {
             let now = Instant::now();
             self.observe(Tick(u64::from(number)), now - last);
             last = now;
+            self.hear(&options.wishes);
             self.decide(recorder.as_mut());
+            self.answer();
             let ends = (start + tick * (number + 1)).checked_sub(GUARD).unwrap_or(now);
             self.act(ends);
             if let Some(watcher) = &options.watcher {
@@ -271,10 +366,30 @@ impl Machine {
             market_share,
             reaction,
             method: self.wasm.method(),
+            processes: self.processes_note(),
+            reasons: self.market.agents().filter_map(|(id, _)| self.market.reason(id)).collect(),
             realtime,
             lost_ticks: self.lost_ticks,
             slots_run: self.market.agents().map(|(_, agent)| agent.tally.slots).sum(),
         })
+    }
+
+    fn is_over(&self, until: Until, start: Instant) -> bool {
+        match until {
+            Until::Time(time) => start.elapsed() >= time,
+            Until::AllDead => self.market.alive() == 0,
+        }
+    }
+
+    fn processes_note(&self) -> Option<ProcessesNote> {
+        let processes = self.processes.as_ref()?;
+        Some(ProcessesNote { held_by: processes.held_by(), erased_by: processes.erased_by() })
+    }
+
+    /// A process agent's cell.
+    #[must_use]
+    pub fn process(&self, agent: AgentId) -> Option<&Arc<ProcessCell>> {
+        self.process_cells.get(usize::try_from(agent.0).ok()?)?.as_ref()
     }
 
     /// Core time of the daemon itself: all that this process used and no agent was billed for.
@@ -374,7 +489,23 @@ impl Machine {
         );
         let now_us = self.out.tick.0.saturating_mul(market.policy().tick.0);
         let quote = Quote { tick: self.out.tick, spot: self.out.spot, now_us };
+        self.inform(quote);
         self.slots.dispatch(quote, ends, &self.assignments);
+    }
+
+    /// Shows process agents the price, and those that are granted something where they stand.
+    fn inform(&self, quote: Quote) {
+        if self.processes.is_none() {
+            return;
+        }
+        // Whoever is reading just now sees the last tick's.
+        self.board.publish(Posting { quote, reserve: Some(self.out.control.reserve) });
+        for grant in &self.out.grants {
+            let (Some(cell), Some(agent)) = (self.process(grant.agent), self.market.agent(grant.agent)) else { continue };
+            let reason = self.market.reason(grant.agent).unwrap_or(Reason::Running);
+            let (limit, balance) = (agent.spec.order.limit, self.market.balance(grant.agent));
+            cell.account().publish(Standing { state: agent.state(), reason: last_reason(agent, reason), limit, balance });
+        }
     }
 
     /// The last tick: everything stops, what ran is settled, nothing new is sold.
@@ -407,5 +538,34 @@ impl Machine {
             energy: report::energy(&self.market),
             state_hash: report::hex(&self.market.state_hash()),
         }
+    }
+}
+
+/// Why a dying agent dies, although it runs at this moment.
+fn last_reason(agent: &maxwell_core::agent::Agent, now: Reason) -> Reason {
+    match agent.life {
+        Life::Dying { reason, .. } => reason,
+        _ => now,
+    }
+}
+
+/// What the market must know of each agent of a group.
+fn spec(group: &AgentGroup, tick: Micros, cell: CellKind, last_words: Micros, held: Bytes) -> AgentSpec {
+    AgentSpec {
+        principal: PrincipalId::named(&group.principal),
+        order: Order {
+            limit: group.limit,
+            slots: group.slots,
+            hold: u32::try_from(group.hold.0.div_ceil(tick.0)).unwrap_or(u32::MAX),
+        },
+        pacing: match group.lifetime {
+            None => Pacing::Fixed,
+            Some(lifetime) => Pacing::until(Tick(lifetime.0.div_ceil(tick.0))),
+        },
+        on_insolvency: group.insolvency,
+        cell,
+        last_words,
+        held,
+        power_class: group.power_class,
     }
 }

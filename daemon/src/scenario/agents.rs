@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use maxwell_core::agent::OnInsolvency;
 use maxwell_core::{Bytes, Joule, Micros, Price};
+use maxwell_hypervisor::process::Streams;
+use maxwell_hypervisor::process::sandbox::Sandbox;
 use toml::Spanned;
 
 use super::file::{CellName, RawAgent, RawCommand, RawLimits};
@@ -70,8 +72,10 @@ pub struct ProcessSpec {
     pub cwd: Option<PathBuf>,
     /// As whom; as Maxwell if `None`.
     pub user: Option<String>,
-    /// What it may touch, in the words of `--sandbox`; empty for the default.
-    pub sandbox: String,
+    /// What it may not do.
+    pub sandbox: Sandbox,
+    /// Where its standard streams go.
+    pub streams: Streams,
     /// The most memory, where the host can limit it.
     pub memory: Option<Bytes>,
     /// The most processes and threads, where the host can limit it.
@@ -183,6 +187,7 @@ fn only_for_processes(raw: &RawAgent) -> Option<std::ops::Range<usize>> {
         raw.cwd.as_ref().map(Spanned::span),
         raw.user.as_ref().map(Spanned::span),
         raw.sandbox.as_ref().map(Spanned::span),
+        raw.output.as_ref().map(Spanned::span),
         raw.limits.as_ref().map(Spanned::span),
         raw.grace.as_ref().map(Spanned::span),
         raw.wait_all.as_ref().map(Spanned::span),
@@ -232,7 +237,16 @@ fn process(source: &Source<'_>, raw: &RawAgent, command: &Spanned<RawCommand>) -
         return Err(source.wrong(span, "a limit of zero lets nothing run: leave it away for no limit"));
     }
     // Relative to the scenario, as modules are.
-    let cwd = raw.cwd.as_ref().map(|cwd| source.path.parent().unwrap_or_else(|| Path::new("")).join(cwd.get_ref()));
+    let beside = |path: &Spanned<PathBuf>| source.path.parent().unwrap_or_else(|| Path::new("")).join(path.get_ref());
+    let cwd = raw.cwd.as_ref().map(beside);
+    let output = raw.output.as_ref().map(beside);
+    let sandbox = match &raw.sandbox {
+        None => Sandbox::default(),
+        Some(words) => words
+            .get_ref()
+            .parse()
+            .map_err(|error: maxwell_hypervisor::process::sandbox::SandboxError| source.wrong(words.span(), error.to_string()))?,
+    };
     let grace = raw.grace.as_ref().map_or(GRACE, |grace| Duration::from_micros(grace.get_ref().0.0));
     if grace > Duration::from_secs(60) {
         let span = raw.grace.as_ref().map_or(0..0, Spanned::span);
@@ -243,7 +257,8 @@ fn process(source: &Source<'_>, raw: &RawAgent, command: &Spanned<RawCommand>) -
         env,
         cwd,
         user: raw.user.as_ref().map(|user| user.get_ref().clone()),
-        sandbox: raw.sandbox.as_ref().map(|sandbox| sandbox.get_ref().clone()).unwrap_or_default(),
+        sandbox,
+        streams: output.map_or(Streams::Deaf, Streams::File),
         memory: memory.map(|memory| memory.0),
         pids,
         files,

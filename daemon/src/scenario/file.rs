@@ -152,6 +152,7 @@ pub(super) struct RawAgent {
     pub(super) cwd: Option<Spanned<PathBuf>>,
     pub(super) user: Option<Spanned<String>>,
     pub(super) sandbox: Option<Spanned<String>>,
+    pub(super) output: Option<Spanned<PathBuf>>,
     pub(super) limits: Option<Spanned<RawLimits>>,
     pub(super) grace: Option<Spanned<Quantity<Micros>>>,
     pub(super) wait_all: Option<Spanned<bool>>,

@@ -15,22 +15,18 @@
 //! thread, so the broker measures what each agent costs it, and [`Wishes::service_ns`] is to be added to the agent's
 //! core time.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-use maxwell_core::bounty::{ClaimFault, SponsorId, Verifier};
+use maxwell_core::bounty::ClaimFault;
 use maxwell_core::market::Claim;
 use maxwell_core::reason::Reason;
 use maxwell_core::{AgentId, Joule, Price};
 
 use super::connection::Departure;
 use super::fault::{Code, Fault};
-use crate::Quote;
+use crate::offers::{LOG_LINES_PER_SLOT, Offer, Offers, printable};
+use crate::{Quote, lock};
 
-/// The longest line of a log, in bytes; the same as for WebAssembly agents.
-pub const LOG_LINE: usize = 256;
-/// How many lines an agent may say in a slot; the same as for WebAssembly agents.
-pub const LOG_LINES_PER_SLOT: usize = 8;
 /// How many claims an agent may make in a slot. A quarter of what WebAssembly agents may: one thread verifies the claims
 /// of all agents, and the slowest, a 64-bit prime, takes it some ten microseconds (docs/agent-protocol.md).
 pub const CLAIMS_PER_SLOT: u32 = 64;
@@ -46,27 +42,20 @@ pub struct Notice {
     pub reserve: Option<Price>,
 }
 
-/// A sponsor's offer, as agents see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offer {
-    /// Who pays.
-    pub sponsor: SponsorId,
-    /// For what.
-    pub verifier: Verifier,
-    /// How much for a unit.
-    pub reward: Joule,
-    /// Whether the sponsor can pay a whole reward.
-    pub funded: bool,
-}
-
 /// What all agents see.
 #[derive(Debug, Default)]
 pub struct Board {
     notice: Mutex<Notice>,
-    offers: RwLock<Vec<(Offer, AtomicBool)>>,
+    offers: Arc<Offers>,
 }
 
 impl Board {
+    /// A board that shows these offers.
+    #[must_use]
+    pub fn new(offers: Arc<Offers>) -> Self {
+        Self { offers, ..Self::default() }
+    }
+
     /// Shows the tick's price. False if the broker was reading just now: agents see the last tick's for another tick.
     pub fn publish(&self, notice: Notice) -> bool {
         let Some(mut shown) = try_lock(&self.notice) else { return false };
@@ -80,29 +69,10 @@ impl Board {
         *lock(&self.notice)
     }
 
-    /// Tells agents about a sponsor. Beyond [`SPONSORS_MAX`] they are not told, and false is answered.
-    pub fn sponsor(&self, offer: Offer) -> bool {
-        let mut offers = self.offers.write().unwrap_or_else(PoisonError::into_inner);
-        let fits = offers.len() < SPONSORS_MAX;
-        if fits {
-            offers.push((offer, AtomicBool::new(offer.funded)));
-        }
-        fits
-    }
-
-    /// Tells agents whether a sponsor can still pay. Never waits, unless for [`Board::sponsor`].
-    pub fn set_funded(&self, sponsor: SponsorId, funded: bool) {
-        let offers = self.offers.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, flag)) = offers.iter().find(|(offer, _)| offer.sponsor == sponsor) {
-            flag.store(funded, Ordering::Relaxed);
-        }
-    }
-
-    /// All offers.
+    /// What sponsors offer.
     #[must_use]
-    pub fn offers(&self) -> Vec<Offer> {
-        let offers = self.offers.read().unwrap_or_else(PoisonError::into_inner);
-        offers.iter().map(|(offer, funded)| Offer { funded: funded.load(Ordering::Relaxed), ..*offer }).collect()
+    pub fn offers(&self) -> &Offers {
+        &self.offers
     }
 }
 
@@ -215,7 +185,7 @@ impl Account {
         lock(&self.state).link = link;
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         lock(&self.state).standing
     }
 
@@ -230,7 +200,7 @@ impl Account {
 
     /// Takes a line for the log and says how many more there may be; beyond its allowance lines are only counted.
     pub(super) fn say(&self, text: &str) -> Result<usize, Fault> {
-        let line = printable(text);
+        let line = printable(text.as_bytes());
         let wishes = &mut lock(&self.state).wishes;
         if wishes.said.len() >= LOG_LINES_PER_SLOT {
             wishes.unsaid = wishes.unsaid.saturating_add(1);
@@ -251,9 +221,9 @@ impl Account {
             }
             wishes.claims_tried += 1;
         }
-        let verdict = offer.verifier.verify(&unit.to_le_bytes());
-        lock(&self.state).wishes.claims.push(Claim { agent: self.agent, sponsor: offer.sponsor, verdict });
-        match verdict {
+        let claim = offer.claim(self.agent, Some(&unit.to_le_bytes()));
+        lock(&self.state).wishes.claims.push(claim);
+        match claim.verdict {
             Ok(_) => Ok(()),
             Err(fault) => {
                 let reason = if fault == ClaimFault::Wrong { "wrong" } else { "malformed" };
@@ -261,17 +231,6 @@ impl Account {
             }
         }
     }
-}
-
-/// Text as one printable line of at most [`LOG_LINE`] bytes, as the WebAssembly import `log` makes it.
-fn printable(text: &str) -> String {
-    let cut = text.floor_char_boundary(LOG_LINE);
-    text[..cut].trim_end().chars().map(|c| if c.is_control() { '·' } else { c }).collect()
-}
-
-/// A lock that a panicking holder does not spoil: everything kept under it is valid at every moment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
@@ -285,6 +244,8 @@ fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use maxwell_core::Joule;
+    use maxwell_core::bounty::{SponsorId, Verifier};
 
     const PRIMES: Offer =
         Offer { sponsor: SponsorId(3), verifier: Verifier::Prime { least: 2 }, reward: Joule(5), funded: true };

@@ -3,11 +3,12 @@
 use maxwell_core::bounty::Verifier;
 use serde_json::{Value, json};
 
-use super::account::{Account, Board, CLAIMS_PER_SLOT, LOG_LINE, LOG_LINES_PER_SLOT, Offer};
+use super::account::{Account, Board, CLAIMS_PER_SLOT, SPONSORS_MAX};
 use super::fault::{Code, Fault};
 use super::lines::LINE_MAX;
 use super::session::{Call, Limits, Ticket};
 use super::verb::{Payer, VERSION, Verb};
+use crate::offers::{LOG_LINE, LOG_LINES_PER_SLOT, Offer};
 
 /// Carries out a call; what to answer, and the right to do so. A notification has no such right, and is carried out too.
 pub fn serve(call: Call, account: &Account, board: &Board) -> (Option<Ticket>, Result<Value, Fault>) {
@@ -41,7 +42,7 @@ fn carry_out(verb: Verb, account: &Account, board: &Board) -> Result<Value, Faul
         }
         Verb::Submit { payer, unit } => submit(payer, unit, account, board),
         Verb::Log { text } => account.say(&text).map(|left| json!({"left": left})),
-        Verb::Sponsors => Ok(json!({"sponsors": board.offers().iter().map(shown).collect::<Vec<_>>()})),
+        Verb::Sponsors => Ok(json!({"sponsors": board.offers().first(SPONSORS_MAX).iter().map(shown).collect::<Vec<_>>()})),
         Verb::Status => {
             let standing = account.standing();
             Ok(json!({
@@ -70,18 +71,14 @@ fn price(board: &Board) -> Value {
 }
 
 fn submit(payer: Payer, unit: u64, account: &Account, board: &Board) -> Result<Value, Fault> {
-    let offers = board.offers();
     let offer = match payer {
-        Payer::Sponsor(sponsor) => offers.iter().find(|offer| offer.sponsor == sponsor),
-        Payer::Kind(kind) => {
-            let of_kind = || offers.iter().filter(|offer| offer.verifier.kind() == kind);
-            of_kind().find(|offer| offer.funded).or_else(|| of_kind().next())
-        }
+        Payer::Sponsor(sponsor) => board.offers().of(sponsor),
+        Payer::Kind(kind) => board.offers().for_kind(kind),
     };
     let Some(offer) = offer else {
         return Err(Fault::ours(Code::Nothing, "no_sponsor", "nobody pays for this; ask `sponsors` who pays for what"));
     };
-    account.claim(offer, unit)?;
+    account.claim(&offer, unit)?;
     Ok(json!({"sponsor": offer.sponsor.0, "reward": offer.reward.0, "text": offer.reward.to_string()}))
 }
 

@@ -16,6 +16,7 @@ use maxwell_core::agent::SlotId;
 use maxwell_core::market::{Stop, Usage};
 use maxwell_core::{AgentId, Bytes, Micros};
 pub use turn::{Cell, Ran, Turn};
+pub(crate) use worker::LINGER;
 pub use worker::Reaction;
 
 use self::plan::{Place, Plan};

@@ -14,6 +14,7 @@ use maxwell_core::{AgentId, Joule, Price};
 use wasmtime::{Caller, Extern, Linker, ResourceLimiter};
 
 use super::engine::WasmError;
+use crate::offers::{LOG_LINES_PER_SLOT, printable};
 use crate::{Offers, Quote, clock, lock};
 
 /// The names that may be imported.
@@ -36,8 +37,6 @@ mod answer {
 }
 
 /// Bounds, each for one agent.
-const LOG_LINE: usize = 256;
-const LOG_LINES_PER_SLOT: usize = 8;
 const MESSAGE: usize = 4096;
 const INBOX_MESSAGES: usize = 32;
 const CLAIMS_PER_SLOT: usize = 256;
@@ -172,12 +171,6 @@ pub(super) enum StepEnd {
     Failed(Trap, String),
 }
 
-/// Bytes as one printable line: control characters, escape sequences among them, become `·`.
-pub(super) fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LOG_LINE)]);
-    text.trim_end().chars().map(|c| if c.is_control() { '·' } else { c }).collect()
-}
-
 /// The data of an agent's store.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -277,18 +270,14 @@ fn submit(mut caller: Caller<'_, Host>, kind: i32, at: i32, len: i32) -> i64 {
     if slot.claims.len() >= CLAIMS_PER_SLOT {
         return i64::from(answer::TOO_MANY);
     }
+    let Some(offer) = host.commons.offers.for_kind(kind.cast_unsigned()) else { return i64::from(answer::NOTHING) };
     let work = range(memory, at, len);
-    let found = work.is_some();
-    match host.commons.offers.claim(host.id, kind.cast_unsigned(), work.as_deref()) {
-        None => i64::from(answer::NOTHING),
-        Some((claim, verdict)) => {
-            slot.claims.push(claim);
-            match verdict {
-                Ok(reward) => signed(reward.0),
-                Err(_) if found => i64::from(answer::REJECTED),
-                Err(_) => i64::from(answer::BAD_POINTER),
-            }
-        }
+    let claim = offer.claim(host.id, work.as_deref());
+    slot.claims.push(claim);
+    match (claim.verdict, work) {
+        (Ok(_), _) => signed(offer.reward.0),
+        (Err(_), Some(_)) => i64::from(answer::REJECTED),
+        (Err(_), None) => i64::from(answer::BAD_POINTER),
     }
 }
 

@@ -176,8 +176,8 @@ pub(super) fn program(config: &WasmConfig, linker: &Linker<Host>, bytes: &[u8]) 
     for import in module.imports() {
         if import.module() != "maxwell" || !abi::IMPORTS.contains(&import.name()) {
             return Err(WasmError::Import {
-                module: abi::printable(import.module().as_bytes()),
-                name: abi::printable(import.name().as_bytes()),
+                module: crate::offers::printable(import.module().as_bytes()),
+                name: crate::offers::printable(import.name().as_bytes()),
                 offered: abi::IMPORTS.join(", "),
             });
         }
