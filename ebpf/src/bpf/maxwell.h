@@ -49,9 +49,25 @@ struct page {
 	struct address_space *mapping;
 } CORE;
 
+/* include/linux/kernfs.h; `id` is the inode. */
+struct kernfs_node {
+	u64 id;
+} CORE;
+
+/* include/linux/cgroup-defs.h */
+struct cgroup {
+	int level;
+	struct kernfs_node *kn;
+} CORE;
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+} CORE;
+
 /* include/linux/sched.h */
 struct task_struct {
 	unsigned int flags;
+	struct css_set *cgroups;
 } CORE;
 
 /* include/linux/page-flags.h. The number here is that of 5.8 to 6.8; other kernels are asked. */
