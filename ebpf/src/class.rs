@@ -52,8 +52,7 @@ pub(crate) const NUMBERS: usize = 512;
 /// The class of every system call of this processor.
 pub(crate) fn table() -> [Class; NUMBERS] {
     let mut table = [Class::Other; NUMBERS];
-    let lists =
-        [(Class::Files, FILES), (Class::Memory, MEMORY), (Class::Process, PROCESS), (Class::Network, NETWORK)];
+    let lists = [(Class::Files, FILES), (Class::Memory, MEMORY), (Class::Process, PROCESS), (Class::Network, NETWORK)];
     let rest = [(Class::Time, TIME), (Class::Ipc, IPC), (Class::Files, OLD_FILES), (Class::Process, OLD_PROCESS)];
     for (class, numbers) in lists.into_iter().chain(rest).chain([(Class::Ipc, OLD_IPC), (Class::Time, OLD_TIME)]) {
         for &number in numbers {

@@ -95,8 +95,7 @@ impl<const FIELDS: usize> Counters<FIELDS> {
         };
         // SAFETY: the attributes live until the call returns, and so do the key (eight bytes, as the map's keys are) and the
         // value, which has room for every possible core (checked above); the kernel keeps no pointer to any of them.
-        let answer =
-            unsafe { libc::syscall(libc::SYS_bpf, command, &raw const attributes, size_of::<Attributes>()) };
+        let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const attributes, size_of::<Attributes>()) };
         if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }

@@ -14,7 +14,9 @@ pub enum EbpfError {
     )]
     Forbidden(io::Error),
     /// No way of attaching works.
-    #[error("the kernel takes none of the programs ({0}). It takes Linux 5.8 with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS")]
+    #[error(
+        "the kernel takes none of the programs ({0}). It takes Linux 5.8 with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS"
+    )]
     Unsupported(String),
     /// A cgroup is watched twice.
     #[error("cgroup {0} is watched already. Drop the other watch first")]

@@ -45,7 +45,9 @@ impl Smaps {
     fn of(&mut self, pid: u32) -> Option<u64> {
         let text = read(&format!("/proc/{pid}/smaps_rollup"), &mut self.buffer)?;
         let labels = ["Pss_Anon:", "Pss_Shmem:", "SwapPss:"];
-        Some(labels.into_iter().fold(0u64, |sum, label| sum.saturating_add(kilobytes(text, label))).saturating_mul(1024))
+        Some(
+            labels.into_iter().fold(0u64, |sum, label| sum.saturating_add(kilobytes(text, label))).saturating_mul(1024),
+        )
     }
 }
 

@@ -12,18 +12,8 @@ const PROGRAMS: [&str; 3] = ["entropy", "syscall", "rivals"];
 /// The version of clang that made the committed objects.
 const VERSION: &str = "clang-version";
 /// The paths in an object are relative, so that it is the same wherever it is made.
-const FLAGS: [&str; 10] = [
-    "-target",
-    "bpf",
-    "-mcpu=v3",
-    "-O2",
-    "-g",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    "-fdebug-compilation-dir=.",
-    "-c",
-];
+const FLAGS: [&str; 10] =
+    ["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fdebug-compilation-dir=.", "-c"];
 
 /// Compares the committed objects with their sources, or renews them.
 pub(crate) fn bpf(write: bool) -> Result<(), String> {
@@ -120,7 +110,8 @@ fn what_is_loaded(file: &[u8]) -> Option<BTreeMap<String, Vec<u8>>> {
     for index in 1..count {
         let name = strings.get(number(header(index)?, 4)?..)?.split(|&byte| byte == 0).next()?;
         let name = String::from_utf8_lossy(name).into_owned();
-        let for_debuggers = name.contains(".debug_") || [".strtab", ".symtab", ".llvm_addrsig"].contains(&name.as_str());
+        let for_debuggers =
+            name.contains(".debug_") || [".strtab", ".symtab", ".llvm_addrsig"].contains(&name.as_str());
         if !for_debuggers {
             sections.insert(name, content(index)?.to_vec());
         }

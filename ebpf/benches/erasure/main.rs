@@ -11,9 +11,9 @@
     reason = "a benchmark"
 )]
 
-mod programs;
 #[path = "../../tests/group/mod.rs"]
 mod group;
+mod programs;
 mod variants;
 mod worker;
 
@@ -24,11 +24,14 @@ use group::Group;
 use maxwell_ebpf::{EbpfError, available};
 use variants::{VARIANTS, Variant};
 
-const ROUNDS: usize = 11;
+const ROUNDS: usize = 31;
 
 fn main() {
     if std::env::args().any(|argument| argument == "worker") {
         return worker::work();
+    }
+    if std::env::args().any(|argument| argument == "churn") {
+        return worker::churn();
     }
     if let Err(error @ (EbpfError::Forbidden(_) | EbpfError::Unsupported(_))) = available() {
         println!("skipped: {error}");
@@ -38,9 +41,9 @@ fn main() {
         println!("skipped: no cgroup of version 2 can be made here");
         return;
     };
-    calls(&group);
+    let page_ns = calls(&group);
     reading(&group);
-    programs::programs(&group);
+    programs::programs(&group, page_ns);
 }
 
 struct Worker {
@@ -82,8 +85,8 @@ fn nanoseconds(ns: f64) -> String {
     if ns.abs() >= 10_000.0 { format!("{:.1} µs", ns / 1e3) } else { format!("{ns:.0} ns") }
 }
 
-/// What each operation takes, and how much longer under each meter.
-fn calls(group: &Group) {
+/// What each operation takes, and how much longer under each meter. Gives what counting one of many pages costs.
+fn calls(group: &Group) -> f64 {
     let mut worker = Worker::start(group);
     let operations = worker::OPERATIONS;
     let mut took = vec![vec![Vec::with_capacity(ROUNDS); operations.len()]; VARIANTS.len()];
@@ -124,6 +127,10 @@ fn calls(group: &Group) {
         println!("| {} | {} |", variant.name(), cells.join(" | "));
     }
     println!();
+    let many = operations.iter().position(|(name, _)| *name == "munmap 4096").unwrap();
+    let metered = VARIANTS.iter().position(|variant| *variant == Variant::Meter).unwrap();
+    let differences = took[metered][many].iter().zip(&nothing[many]).map(|(with, without)| with - without);
+    median(differences.collect()) / 4096.0
 }
 
 /// The compiler may not see that nobody wants it.

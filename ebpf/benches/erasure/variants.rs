@@ -60,8 +60,7 @@ impl Variant {
         match self {
             Self::Nothing | Self::NothingAgain => Attached::Nothing,
             Self::Meter | Self::RawMeter | Self::MeterOfOthers => {
-                let way =
-                    if self == Self::RawMeter { Attachment::RawTracepoint } else { Attachment::BtfTracepoint };
+                let way = if self == Self::RawMeter { Attachment::RawTracepoint } else { Attachment::BtfTracepoint };
                 let meter = ErasureMeter::open_as(level, way).unwrap();
                 let watched = (self != Self::MeterOfOthers).then(|| meter.watch(id).unwrap());
                 Attached::Meter(meter, watched)

@@ -84,6 +84,13 @@ fn unmap(pages: usize, touched: usize) -> (Duration, Duration) {
     (faults, unmapping)
 }
 
+/// Nothing but taking and releasing memory.
+pub(crate) fn churn() {
+    for _ in 0..60 {
+        unmap(4096, 4096);
+    }
+}
+
 fn madvise(pages: usize) -> Duration {
     let memory = map(pages);
     touch(memory, pages);

@@ -72,9 +72,8 @@ impl Group {
     pub(crate) fn kill(&self) {
         let _ = fs::write(self.folder.join("cgroup.kill"), "1");
         let deadline = Instant::now() + Duration::from_secs(10);
-        let populated = || {
-            fs::read_to_string(self.folder.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
-        };
+        let populated =
+            || fs::read_to_string(self.folder.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"));
         while populated() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
