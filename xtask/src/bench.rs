@@ -13,6 +13,8 @@ pub(crate) enum Suite {
     Physics,
     /// Thermal control beside the kernel's, on the same plants: the table and the pictures of docs/thermal.md.
     Thermal,
+    /// The erasure meter: what it costs calls, pages and real programs.
+    Ebpf,
 }
 
 /// The programs of a suite: package and benchmark.
@@ -21,6 +23,8 @@ const MARKET: [(&str, &str); 3] =
 
 const PHYSICS: [(&str, &str); 1] = [("maxwell-physics", "sensors")];
 
+const EBPF: [(&str, &str); 1] = [("maxwell-ebpf", "erasure")];
+
 const END: &str = "<!-- end -->";
 
 /// Runs a suite and rewrites its part of docs/benchmarks.md.
@@ -28,6 +32,7 @@ pub(crate) fn bench(suite: Suite) -> Result<(), String> {
     let (programs, word) = match suite {
         Suite::Market => (&MARKET[..], "market"),
         Suite::Physics => (&PHYSICS[..], "physics"),
+        Suite::Ebpf => (&EBPF[..], "ebpf"),
         Suite::Thermal => return thermal(),
     };
     let mut tables = String::new();

@@ -1,6 +1,7 @@
-//! Developer commands: `cargo xtask test`, `lint`, `bench`.
+//! Developer commands: `cargo xtask test`, `lint`, `bench`, `bpf`.
 
 mod bench;
+mod bpf;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -27,6 +28,12 @@ enum Task {
         #[arg(default_value = "market")]
         suite: bench::Suite,
     },
+    /// Rebuild the BPF programs with clang, and compare them with the committed objects.
+    Bpf {
+        /// Renew the committed objects.
+        #[arg(long)]
+        write: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -35,6 +42,7 @@ fn main() -> ExitCode {
         Task::Test => test(),
         Task::Lint => lint(),
         Task::Bench { suite } => bench::bench(suite),
+        Task::Bpf { write } => bpf::bpf(write),
     };
     match done {
         Ok(()) => {
@@ -73,13 +81,22 @@ fn lint() -> Result<(), String> {
         &["clippy", "--package", "maxwell-physics", "--all-targets", "--all-features", "--", "-D", "warnings"],
     )?;
     // Links between items must lead somewhere.
-    ["maxwell-core", "maxwell-physics", "maxwell-hypervisor", "maxwell-agents", "maxwell-daemon", "maxwell-lab"]
-        .into_iter()
-        .try_for_each(|room| run("cargo", &["rustdoc", "--quiet", "--package", room, "--lib", "--", "-D", "warnings"]))
+    [
+        "maxwell-core",
+        "maxwell-physics",
+        "maxwell-hypervisor",
+        "maxwell-agents",
+        "maxwell-daemon",
+        "maxwell-lab",
+        "maxwell-ebpf",
+    ]
+    .into_iter()
+    .try_for_each(|room| run("cargo", &["rustdoc", "--quiet", "--package", room, "--lib", "--", "-D", "warnings"]))
 }
 
 fn test() -> Result<(), String> {
     lint()?;
+    bpf::bpf(false)?;
     // Tests that run whole machines share this machine's cores: one test program at a time, as cargo does.
     run("cargo", &["test", "--workspace"])?;
     // Graphics cards need no card and no driver to be tested: a library of ours stands for NVIDIA's.

@@ -1,0 +1,91 @@
+//! A cgroup for a test, and how to run something in it.
+
+#![allow(dead_code, clippy::unwrap_used, reason = "each test program uses a part")]
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// A group of version 2 that is emptied and removed when this is dropped, also when a test panics.
+pub(crate) struct Group {
+    folder: PathBuf,
+}
+
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+impl Group {
+    /// A new group, or nothing where none can be made.
+    pub(crate) fn new(what: &str) -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+        let mount = mounts.lines().find_map(|line| {
+            let mut fields = line.split(' ');
+            let (_, place, kind) = (fields.next()?, fields.next()?, fields.next()?);
+            (kind == "cgroup2").then(|| place.to_owned())
+        })?;
+        let made = MADE.fetch_add(1, Ordering::Relaxed);
+        let folder = Path::new(&mount).join(format!("maxwell-test-{what}-{}-{made}", std::process::id()));
+        fs::create_dir(&folder).ok()?;
+        Some(Self { folder })
+    }
+
+    /// A group inside this one; goes with it.
+    pub(crate) fn child(&self, name: &str) -> Self {
+        let folder = self.folder.join(name);
+        fs::create_dir(&folder).unwrap();
+        Self { folder }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        maxwell_ebpf::cgroup::id(&self.folder).unwrap()
+    }
+
+    pub(crate) fn level(&self) -> u32 {
+        maxwell_ebpf::cgroup::level(&self.folder).unwrap()
+    }
+
+    /// A command that runs in the group from its first instruction.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let procs = std::ffi::CString::new(self.folder.join("cgroup.procs").to_str().unwrap()).unwrap();
+        let mut command = Command::new(program);
+        // SAFETY: between fork and exec it only makes system calls; the path was made before.
+        unsafe {
+            command.pre_exec(move || {
+                let file = libc::open(procs.as_ptr(), libc::O_WRONLY);
+                if file < 0 || libc::write(file, c"0".as_ptr().cast(), 1) != 1 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                libc::close(file);
+                Ok(())
+            })
+        };
+        command
+    }
+
+    /// Ends everything in the group at once.
+    pub(crate) fn kill(&self) {
+        let _ = fs::write(self.folder.join("cgroup.kill"), "1");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let populated =
+            || fs::read_to_string(self.folder.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"));
+        while populated() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while fs::remove_dir(&self.folder).is_err() && self.folder.exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
