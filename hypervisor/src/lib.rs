@@ -12,6 +12,7 @@
 //! moment, then say what was used. [`wasm`] is the embedded implementation, needing no privileges.
 
 pub mod clock;
+pub mod process;
 pub mod wasm;
 
 use std::time::{Duration, Instant};
