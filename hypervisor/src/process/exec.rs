@@ -34,8 +34,6 @@ pub enum Stage {
     Identity,
     /// The working directory.
     Directory,
-    /// `PR_SET_PDEATHSIG`.
-    DeathSignal,
     /// `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivileges,
     /// Landlock.
@@ -47,14 +45,13 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 10] = [
         Self::Session,
         Self::Groups,
         Self::Descriptors,
         Self::Limits,
         Self::Identity,
         Self::Directory,
-        Self::DeathSignal,
         Self::NoNewPrivileges,
         Self::Landlock,
         Self::Seccomp,
@@ -69,7 +66,6 @@ impl Stage {
             Self::Limits => "cannot set resource limits",
             Self::Identity => "cannot become that user",
             Self::Directory => "cannot enter its working directory",
-            Self::DeathSignal => "cannot ask for a signal at its parent's death",
             Self::NoNewPrivileges => "cannot renounce new privileges",
             Self::Landlock => "Landlock refuses (without root it takes no-new-privs)",
             Self::Seccomp => "seccomp refuses (without root it takes no-new-privs)",
@@ -143,6 +139,9 @@ struct Pointers {
     pointers: Vec<*const c_char>,
     _strings: Vec<CString>,
 }
+
+// SAFETY: the pointers lead to the strings beside them.
+unsafe impl Send for Pointers {}
 
 impl Pointers {
     fn new(strings: Vec<CString>) -> Self {

@@ -62,6 +62,44 @@ pub(super) unsafe fn clone(
     Ok(Cloned { pid, pidfd })
 }
 
+/// Calls `make` in a thread that has no descriptors but these, so that the child has no others either.
+pub(super) fn with_descriptors(
+    kept: &[RawFd],
+    make: impl FnOnce() -> Result<Cloned, Errno> + Send,
+) -> Result<Cloned, Errno> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.unsigned_abs()).collect();
+    kept.sort_unstable();
+    let alone = || {
+        // SAFETY: from here on this thread has a table of its own. It owns nothing in it, and nobody sees what it closes.
+        done(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_FILES) }))?;
+        close_all_but(&kept);
+        // The pidfd is in this thread's table, and ends with it.
+        make().map(|cloned| cloned.pid)
+    };
+    let pid = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(64 * 1024).spawn_scoped(scope, alone);
+        thread
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?
+            .join()
+            .unwrap_or(Err(Errno::FAULT))
+    })?;
+    // Nobody else waits for our child, so the number is still its own.
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    Ok(Cloned { pid, pidfd })
+}
+
+/// Closes every descriptor of this process, or of this thread if it has its own, but these, in ascending order.
+pub(super) fn close_all_but(kept: &[u32]) {
+    let mut from = 0;
+    for fd in kept {
+        if *fd > from {
+            close_range(from, fd - 1);
+        }
+        from = fd.saturating_add(1);
+    }
+    close_range(from, u32::MAX);
+}
+
 /// `CLONE_CLEAR_SIGHAND` and `CLONE_INTO_CGROUP` do not fit the types that `libc` gives them.
 const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -148,7 +186,7 @@ pub(super) fn exit(code: i32) -> ! {
 }
 
 /// Closes descriptors from `first` to `last`.
-pub(super) fn close_range(first: u32, last: u32) {
+fn close_range(first: u32, last: u32) {
     // SAFETY: the caller is a child that owns none of them; on kernels without the call they stay open.
     unsafe { libc::syscall(libc::SYS_close_range, first, last, 0u32) };
 }

@@ -4,16 +4,20 @@
 //! the kernel, some 100 ms now and then. If the group is frozen, the child is born frozen, and does nothing at all before
 //! its first slot is paid for. Everything it needs is made before; between `clone` and `execve` it makes system calls only.
 //! What fails there comes back through a pipe that `execve` closes.
+//!
+//! A child has copies of all descriptors of whoever made it until it executes, and a frozen one does not for as long as it
+//! is frozen: pipes would not end, files would not be closed, locks not be freed. So children for groups are made by a
+//! thread that has a table of descriptors of its own, with nothing in it but what the child needs.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Gid, Signal, Uid};
+use rustix::process::{Gid, Uid};
 
 use super::cgroup::Cgroup;
 use super::child::Child;
@@ -43,8 +47,6 @@ pub struct Program {
     pub directory: Option<PathBuf>,
     /// Whom it runs as; as we do if none.
     pub identity: Option<Identity>,
-    /// The signal it gets when the *thread* that started it ends.
-    pub death_signal: Option<Signal>,
 }
 
 /// Why no process was made.
@@ -169,9 +171,12 @@ pub fn enter(
         image: &mut image,
         report: report.as_fd(),
     };
+    let kept = birth.descriptors(into);
     // SAFETY: `live` makes system calls with what was made above; it allocates nothing and takes no lock.
-    let cloned = unsafe { raw::clone(into, libc::SIGCHLD, |how| birth.live(how)) }.map_err(SpawnError::Clone)?;
-    Ok(Child::of(cloned, Some((start, name))))
+    let mut make = || unsafe { raw::clone(into, libc::SIGCHLD, |how| birth.live(how)) };
+    // Without a group it cannot be frozen, and closes the descriptors in a moment by executing.
+    let cloned = if group.is_some() { raw::with_descriptors(&kept, make) } else { make() };
+    Ok(Child::of(cloned.map_err(SpawnError::Clone)?, Some((start, name))))
 }
 
 /// A child between `clone` and `execve`.
@@ -187,6 +192,13 @@ struct Newborn<'a> {
 }
 
 impl Newborn<'_> {
+    /// What it needs, besides the standard streams.
+    fn descriptors(&self, into: Option<BorrowedFd<'_>>) -> Vec<RawFd> {
+        let sources = self.sources.iter().map(|(_, source)| source);
+        let owned = sources.chain(&self.joins).chain(self.sandbox.descriptor()).map(AsRawFd::as_raw_fd);
+        owned.chain([0, 1, 2, self.report.as_raw_fd()]).chain(into.map(|group| group.as_raw_fd())).collect()
+    }
+
     fn live(&mut self, how: Birth) -> Infallible {
         raw::reset_signals(how);
         let (stage, errno) = match self.prepare() {
@@ -219,10 +231,6 @@ impl Newborn<'_> {
         }
         if let Some(directory) = &self.directory {
             rustix::process::chdir(directory.as_c_str()).map_err(at(Stage::Directory))?;
-        }
-        // After the change of user, which forgets it.
-        if let Some(signal) = self.program.death_signal {
-            rustix::process::set_parent_process_death_signal(Some(signal)).map_err(at(Stage::DeathSignal))?;
         }
         self.sandbox.confine()
     }

@@ -9,8 +9,8 @@
 //! `kill -9` and the out-of-memory killer leave no time to clean up, and frozen agents would stay for ever. A library
 //! cannot count on a second program, so the keeper is a bare `clone` of this one: it executes nothing, allocates nothing,
 //! takes no lock, and keeps only the descriptors it needs. It has a session of its own and blocks all signals, so that
-//! Ctrl-C does not end it. A child that was born frozen keeps a copy of the pipe open (it cannot run to close it), so the
-//! pipe alone would not tell; the pidfd of Maxwell does.
+//! Ctrl-C does not end it. Any process that Maxwell is making just then has a copy of the pipe, so the pipe alone may not
+//! tell; the pidfd of Maxwell does.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -133,13 +133,8 @@ fn close_all_but(tools: &Tools) {
         *place = fd.as_raw_fd().unsigned_abs();
     }
     kept.sort_unstable();
-    let mut from = 0;
-    for fd in kept {
-        if fd > from {
-            raw::close_range(from, fd - 1);
-        }
-        from = fd.saturating_add(1);
-    }
+    let used = kept.iter().position(|fd| *fd == u32::MAX).unwrap_or(kept.len());
+    raw::close_all_but(kept.get(..used).unwrap_or_default());
 }
 
 /// Whether Maxwell is dead; false if all is well.

@@ -1,8 +1,8 @@
 //! Who owns a subtree: the process that holds this lock, for as long as it lives.
 //!
 //! The kernel frees the lock when its holder dies, however it dies, so there are no pid files and no guesses about reused
-//! pids. It is a lock of the *process* (`fcntl(2)`, `F_SETLK`), not of the open file (`flock(2)`): a child that is born into
-//! a frozen group has copies of all our descriptors and cannot close them, and would hold a `flock` for us after our death.
+//! pids. It is a lock of the *process* (`fcntl(2)`, `F_SETLK`), not of the open file (`flock(2)`): a child that is
+//! being made has copies of our descriptors, and if it is frozen then, it would hold a `flock` for us after our death.
 //! The price of `F_SETLK` is that closing any descriptor of the same file frees it; so the file is one that nothing else
 //! opens, and a list of our own subtrees keeps a sweep in the same process away from them.
 

@@ -111,6 +111,11 @@ impl Armed<'_> {
         self.prepared.session
     }
 
+    /// The descriptor that it takes to be confined.
+    pub(in crate::process) const fn descriptor(&self) -> Option<&OwnedFd> {
+        self.rules.as_ref()
+    }
+
     pub(in crate::process) fn limit(&self) -> Result<(), Errno> {
         self.prepared.limits.iter().try_for_each(|(resource, limit)| setrlimit(*resource, *limit))
     }
