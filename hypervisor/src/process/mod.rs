@@ -20,4 +20,4 @@ pub mod freezer;
 mod raw;
 pub mod sandbox;
 pub mod spawn;
-// pub mod stop;
+pub mod stop;

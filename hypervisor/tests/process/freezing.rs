@@ -91,6 +91,7 @@ fn whatever_it_does_it_freezes_and_dies_and_its_group_goes() {
             group.freezer().thaw(PATIENCE).unwrap();
             std::thread::sleep(Duration::from_millis(1));
         }
+        assert!(group.freezer().populated().unwrap(), "{words:?}");
         // Killed while frozen: nothing runs again.
         group.freezer().freeze(PATIENCE).unwrap();
         let since = std::time::Instant::now();

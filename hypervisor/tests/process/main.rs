@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests")]
 
 mod arena;
+mod fallback;
 mod freezing;
 mod groups;
 mod orphaned;
