@@ -1,0 +1,329 @@
+//! A tree of processes as an agent's cell.
+//!
+//! ```text
+//!            turn                          turn over, it may go on            next plan
+//!  frozen ─────────► thawed ──────────────────────────────────► lingering ───────────────► thawed   (it won again)
+//!     ▲                 │ used up what it bought; idle while      │ next plan without it, or none in time
+//!     │                 │ others stand by                         │
+//!     └─────────────────┴─────────────────────────────────────────┘
+//!                       │ its command ended, or its last words are over
+//!                       └──────► killed, counted to the end, gone
+//! ```
+//!
+//! * **Core time** is the group's task-clock, read when a turn ends and as often in between as is needed so that several
+//!   threads do not use more than the slots that were bought: no look comes later than the earliest moment at which the
+//!   rest could be used up on all cores. What was used beyond until it was frozen is taken off the next turn.
+//! * **Lingering is paid ahead.** Freezing and thawing a tree of processes each tick would cost it some hundred
+//!   microseconds a tick, so whoever may win again stays thawed while the market decides. The bill of the turn holds the
+//!   longest time that this can last; what is not used of it comes off the next bill.
+//! * **A freeze that does not finish is undone and tried again**, with more patience each time; meanwhile the slot is busy
+//!   and the agent pays. One that never finishes ends the agent.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use maxwell_core::market::{Stop, Usage};
+use maxwell_core::reason::Trap;
+use maxwell_core::{AgentId, Bytes, Micros};
+use rustix::process::Signal;
+
+use super::command::Command;
+use super::child::Exit;
+use super::demand::Demand;
+use super::life::Life;
+use super::workshop::{ProcessError, Workshop};
+use crate::protocol::account::{Account, Wishes};
+use crate::slots::LINGER;
+use crate::{Cell, Ran, Report, Turn, Utterance, lock, priority};
+
+/// The shortest time between two looks at the clock.
+const LOOK_LEAST: Duration = Duration::from_micros(200);
+/// The longest: a turn may be called off.
+const LOOK_MOST: Duration = Duration::from_millis(2);
+/// While others stand by, who uses less than a fiftieth of this gives up its turn.
+const IDLE: Duration = Duration::from_millis(1);
+/// How long the group may take to die when its command has ended, so that what it held is on its last bill.
+const END_PATIENCE: Duration = Duration::from_millis(100);
+/// Core time of a slot that is paid ahead, for lingering: the guard before the tick's end, and the longest wait after it.
+const AHEAD: Duration = Duration::from_micros(1_100);
+const _: () = assert!(AHEAD.as_micros() >= LINGER.as_micros() + 100, "what can be used while lingering is paid ahead");
+
+/// An agent that is a tree of processes.
+#[derive(Debug)]
+pub struct ProcessCell {
+    id: AgentId,
+    command: Command,
+    workshop: Arc<Workshop>,
+    account: Arc<Account>,
+    body: Mutex<Body>,
+    /// How its command ended.
+    ended: Mutex<Option<Exit>>,
+    /// For signals from outside, which do not wait for a turn's end.
+    pidfd: Mutex<Option<OwnedFd>>,
+}
+
+#[derive(Debug)]
+struct Body {
+    life: Option<Life>,
+    demand: Demand,
+    wishes: Wishes,
+    /// Core time below a microsecond that was not billed yet.
+    unbilled_ns: u64,
+    /// Why it must be ended, found out when it held no lease.
+    broken: Option<(Trap, String)>,
+}
+
+/// Why a turn is over.
+enum Over {
+    /// Its time is up.
+    Time,
+    /// It used all core time that it bought.
+    Used,
+    /// It did next to nothing, and others wait.
+    Idle,
+    /// Its command ended, or its last words are over.
+    Ended,
+    /// It cannot go on.
+    Failed(Trap, String),
+}
+
+impl ProcessCell {
+    /// Makes the cell, with its command born frozen in it.
+    pub(super) fn new(id: AgentId, command: Command, workshop: Arc<Workshop>) -> Result<Self, ProcessError> {
+        let account = Arc::new(Account::new(id));
+        let mut life = workshop.conceive(id, &command, &account)?;
+        let pidfd = Mutex::new(life.pidfd());
+        let body = Body {
+            life: Some(life),
+            demand: Demand::new(command.slots),
+            wishes: Wishes::default(),
+            unbilled_ns: 0,
+            broken: None,
+        };
+        Ok(Self { id, command, workshop, account, body: Mutex::new(body), ended: Mutex::new(None), pidfd })
+    }
+
+    /// What the agent shares with the market.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// How its command ended, once it has.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        *lock(&self.ended)
+    }
+
+    /// Sends a signal to its command, if that still runs. A frozen one takes it when it is thawed.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pidfd) = &*lock(&self.pidfd) {
+            // It may be gone, or run as somebody else by now.
+            let _ = rustix::process::pidfd_send_signal(pidfd, signal);
+        }
+    }
+
+    /// Whether it stands still, and hears no signal, until its next turn.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        // Whoever has the lock runs it.
+        self.body.try_lock().is_ok_and(|body| body.life.as_ref().is_none_or(Life::is_frozen))
+    }
+
+    /// Runs until the turn is over.
+    fn turn(&self, turn: &Turn<'_>, life: &mut Life) -> Over {
+        if let Err(error) = life.thaw() {
+            return Over::Failed(Trap::Other, error.to_string());
+        }
+        turn.note_started();
+        let began = Instant::now();
+        let bought = turn.ends().saturating_duration_since(began).saturating_mul(u32::from(turn.slots()));
+        let limit_ns = life.clock_ns().saturating_add(nanos(bought).saturating_sub(life.take_excess()));
+        let mut look = (began, life.clock_ns());
+        loop {
+            let now = Instant::now();
+            if turn.is_over(now) {
+                turn.note_stopped(now);
+                return Over::Time;
+            }
+            let used_ns = life.clock_ns();
+            if used_ns >= limit_ns {
+                life.limit_to(limit_ns);
+                return Over::Used;
+            }
+            if now - look.0 >= IDLE {
+                if turn.is_contended() && used_ns - look.1 < nanos(now - look.0) / 50 {
+                    return Over::Idle;
+                }
+                look = (now, used_ns);
+            }
+            let rest = Duration::from_nanos((limit_ns - used_ns) / self.workshop.cores());
+            let next = rest.clamp(LOOK_LEAST, if turn.is_contended() { IDLE } else { LOOK_MOST });
+            match life.wait(next.min(turn.ends().saturating_duration_since(now))) {
+                Ok(false) => {}
+                Ok(true) => return Over::Ended,
+                Err((trap, why)) => return Over::Failed(trap, why),
+            }
+        }
+    }
+
+    /// Tells it that it ends, and gives it what it has paid for to save what it can.
+    fn last_words(&self, turn: &Turn<'_>, life: &mut Life) {
+        let grace = self.command.grace;
+        self.workshop.announce(&self.account, grace);
+        if life.terminate().is_err() {
+            return;
+        }
+        turn.note_started();
+        let began = Instant::now();
+        let paid = nanos(Duration::from_micros(turn.assignment().grant.worst_case.0));
+        let limit_ns = life.clock_ns().saturating_add(paid);
+        while began.elapsed() < grace && !life.is_empty() && !turn.is_revoked() {
+            let left_ns = limit_ns.saturating_sub(life.clock_ns());
+            if left_ns == 0 {
+                return;
+            }
+            let rest = Duration::from_nanos(left_ns / self.workshop.cores()).clamp(LOOK_LEAST, LOOK_MOST);
+            life.wait_empty(rest.min(grace.saturating_sub(began.elapsed())));
+        }
+    }
+
+    /// Kills what is left of it, and remembers how its command ended.
+    fn finish(&self, life: &mut Life) {
+        life.finish(END_PATIENCE);
+        let exit = life.start_failure().map(Exit::Code).or_else(|| life.exit());
+        if let Some(exit) = exit {
+            lock(&self.ended).get_or_insert(exit);
+        }
+        self.workshop.part(self.id);
+    }
+
+    /// What a turn came to, for the market. Leaves the life frozen, lingering, or over.
+    fn conclude(&self, over: Over, turn: &Turn<'_>, life: &mut Life, report: &mut Report) -> (Stop, bool) {
+        let stop = match over {
+            Over::Time if !turn.is_revoked() => return (Stop::SlotEnd, true),
+            Over::Time | Over::Used => Stop::SlotEnd,
+            Over::Idle => Stop::Idle,
+            Over::Ended => {
+                self.finish(life);
+                return (Stop::Done, false);
+            }
+            Over::Failed(trap, why) => {
+                report.failures.push((self.id, why));
+                self.finish(life);
+                return (Stop::Trapped(trap), false);
+            }
+        };
+        match life.freeze() {
+            Ok(()) => (stop, false),
+            Err(error) => self.conclude(Over::Failed(Trap::Unfreezable, error.to_string()), turn, life, report),
+        }
+    }
+
+    /// Reports what was used, wanted and said.
+    fn report(&self, body: &mut Body, mut usage: Usage, core_ns: u64, last: bool, to: &mut Report) {
+        // The broker may be at it just now; then it is for the next turn.
+        self.account.drain(&mut body.wishes);
+        let wishes = &mut body.wishes;
+        body.unbilled_ns += core_ns + wishes.service_ns;
+        usage.core = Micros(body.unbilled_ns / 1_000);
+        body.unbilled_ns %= 1_000;
+        usage.bid = wishes.bid.take();
+        to.usages.push(usage);
+        to.claims.append(&mut wishes.claims);
+        let agent = self.id;
+        to.utterances.extend(wishes.said.drain(..).map(|text| Utterance { agent, text, last }));
+        if wishes.unsaid > 0 {
+            let text = format!("(and {} more lines, not shown: an agent may log 8 lines a slot)", wishes.unsaid);
+            to.utterances.push(Utterance { agent, text, last });
+        }
+    }
+}
+
+impl Cell for ProcessCell {
+    fn run(&self, turn: &Turn<'_>, report: &mut Report) -> Ran {
+        priority::watch();
+        let mut body = lock(&self.body);
+        let mut usage = Usage {
+            agent: self.id,
+            core: Micros::ZERO,
+            fuel: 0,
+            erased: Bytes::ZERO,
+            held: Bytes::ZERO,
+            bid: None,
+            demand: None,
+            stop: Stop::NotRun,
+        };
+        let broken = body.broken.take();
+        let Some(mut life) = body.life.take() else {
+            if let Some((trap, why)) = broken {
+                usage.stop = Stop::Trapped(trap);
+                report.failures.push((self.id, why));
+            }
+            report.usages.push(usage);
+            return Ran::default();
+        };
+        let began = (Instant::now(), life.clock_ns());
+        let over = match broken {
+            Some((trap, why)) => Over::Failed(trap, why),
+            None if turn.is_last_words() => {
+                self.last_words(turn, &mut life);
+                Over::Ended
+            }
+            None => self.turn(turn, &mut life),
+        };
+        let busy = (life.clock_ns() - began.1) as f64 / nanos(began.0.elapsed()).max(1) as f64;
+        let (stop, lingers) = self.conclude(over, turn, &mut life, report);
+        let ahead = if lingers { AHEAD.saturating_mul(u32::from(turn.slots())) } else { Duration::ZERO };
+        let core_ns = life.bill(ahead);
+        usage.stop = stop;
+        usage.erased = Bytes(life.take_erased());
+        usage.demand = Some(body.demand.observe(turn.slots(), busy));
+        if !matches!(stop, Stop::Done | Stop::Trapped(_)) {
+            usage.held = life.held();
+            body.life = Some(life);
+        } else {
+            self.workshop.bury(life);
+        }
+        self.report(&mut body, usage, core_ns, turn.is_last_words(), report);
+        Ran { own_ns: 0, lingers }
+    }
+
+    fn release(&self) {
+        let mut body = lock(&self.body);
+        if let Some(life) = &mut body.life
+            && let Err(error) = life.freeze()
+        {
+            // Nobody runs unpaid.
+            life.kill();
+            body.broken = Some((Trap::Unfreezable, error.to_string()));
+        }
+    }
+
+    fn end(&self) {
+        if let Some(mut life) = lock(&self.body).life.take() {
+            life.kill();
+            self.workshop.part(self.id);
+            self.workshop.bury(life);
+        }
+    }
+
+    fn respawn(&self) {
+        let mut body = lock(&self.body);
+        body.demand = Demand::new(self.command.slots);
+        match self.workshop.conceive(self.id, &self.command, &self.account) {
+            Ok(mut life) => {
+                *lock(&self.pidfd) = life.pidfd();
+                body.life = Some(life);
+            }
+            // It is told in its first turn, which has no life to run.
+            Err(error) => body.broken = Some((Trap::Start, error.to_string())),
+        }
+        *lock(&self.ended) = None;
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

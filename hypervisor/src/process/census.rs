@@ -1,0 +1,122 @@
+//! How much memory agents hold, looked at now and then by a thread of its own: reading it takes some ten microseconds a
+//! process, which a slot has better uses for.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use maxwell_ebpf::{Held, Smaps};
+
+use crate::lock;
+
+/// The shortest time between two looks.
+const LEAST: Duration = Duration::from_millis(100);
+/// Looking takes at most one part in this many of a core.
+const SHARE: u32 = 100;
+/// The most processes of one agent that are looked at.
+pub(super) const MOST: usize = 4_096;
+
+/// What the census found of one agent.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    held: AtomicU64,
+    erased: AtomicU64,
+    /// The agent's `cgroup.procs`, or whatever lists its processes.
+    source: Mutex<Option<Source>>,
+}
+
+/// What lists an agent's processes.
+type List = Box<dyn FnMut() -> Vec<u32> + Send>;
+
+struct Source {
+    pids: List,
+    /// Estimates erased bytes too, where the kernel does not count them.
+    smaps: Option<Smaps>,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("smaps", &self.smaps).finish_non_exhaustive()
+    }
+}
+
+impl Counted {
+    /// An agent whose processes `pids` lists. `estimate` says whether erased bytes are estimated.
+    pub(super) fn new(pids: List, estimate: bool) -> Arc<Self> {
+        let source = Source { pids, smaps: estimate.then(Smaps::default) };
+        Arc::new(Self { source: Mutex::new(Some(source)), ..Self::default() })
+    }
+
+    pub(super) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn erased(&self) -> u64 {
+        self.erased.load(Ordering::Relaxed)
+    }
+
+    /// Looks at it now.
+    pub(super) fn look(&self, held: &mut Held) {
+        let mut source = lock(&self.source);
+        let Some(source) = source.as_mut() else { return };
+        let pids = (source.pids)();
+        self.held.store(held.bytes(&pids), Ordering::Relaxed);
+        if let Some(smaps) = &mut source.smaps {
+            self.erased.store(smaps.look(&pids), Ordering::Relaxed);
+        }
+    }
+
+    /// Its processes are gone: it holds nothing, and is not looked at again.
+    pub(super) fn close(&self) {
+        *lock(&self.source) = None;
+        self.held.store(0, Ordering::Relaxed);
+    }
+}
+
+/// The thread that looks.
+#[derive(Debug)]
+pub(super) struct Census {
+    agents: Arc<Mutex<Vec<Weak<Counted>>>>,
+    quit: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Census {
+    pub(super) fn start() -> std::io::Result<Self> {
+        let (agents, quit) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let (theirs, stop) = (Arc::clone(&agents), Arc::clone(&quit));
+        let thread = std::thread::Builder::new().name("maxwell-census".into()).spawn(move || look(&theirs, &stop))?;
+        Ok(Self { agents, quit, thread: Some(thread) })
+    }
+
+    pub(super) fn add(&self, agent: &Arc<Counted>) {
+        lock(&self.agents).push(Arc::downgrade(agent));
+    }
+}
+
+impl Drop for Census {
+    fn drop(&mut self) {
+        self.quit.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // A census that panicked has already said so on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn look(agents: &Mutex<Vec<Weak<Counted>>>, quit: &AtomicBool) {
+    let mut held = Held::default();
+    while !quit.load(Ordering::Acquire) {
+        let began = Instant::now();
+        let all: Vec<Arc<Counted>> = {
+            let mut agents = lock(agents);
+            agents.retain(|agent| agent.strong_count() > 0);
+            agents.iter().filter_map(Weak::upgrade).collect()
+        };
+        all.iter().for_each(|agent| agent.look(&mut held));
+        drop(all);
+        std::thread::park_timeout(LEAST.max(began.elapsed() * SHARE));
+    }
+}

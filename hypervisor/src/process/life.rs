@@ -1,0 +1,362 @@
+//! One life of an agent that is a tree of processes: its group, its command, and what is read off them.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use maxwell_core::Bytes;
+use maxwell_core::reason::Trap;
+use maxwell_ebpf::Watched;
+use maxwell_physics::TaskClock;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+
+use super::census::Counted;
+use super::cgroup::Cgroup;
+use super::child::{Child, Exit};
+use super::freezer::FreezerError;
+use super::stop::{StopError, Tree};
+use crate::lock;
+
+/// How long a freeze may take before it is undone and tried again, and how often. Together they are the longest that a
+/// slot is busy with an agent that does not freeze.
+const FREEZES: [Duration; 5] = [
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_millis(500),
+];
+/// Thawing is a matter of some tens of microseconds.
+const THAW: Duration = Duration::from_millis(100);
+/// The most processes that are told to end one by one; what has more is killed as one.
+const MOST_TOLD: usize = 4_096;
+
+/// Where its core time is read.
+#[derive(Debug)]
+pub(super) enum Clock {
+    /// perf's task-clock: exact.
+    Task(TaskClock),
+    /// `cpu.stat`, which moves in steps of some milliseconds.
+    Stat(File),
+}
+
+impl Clock {
+    /// The best there is for a group.
+    pub(super) fn of(group: &Path) -> std::io::Result<Self> {
+        match TaskClock::of_cgroup(group) {
+            Ok(clock) => Ok(Self::Task(clock)),
+            Err(_) => File::open(group.join("cpu.stat")).map(Self::Stat),
+        }
+    }
+
+    fn read_ns(&self) -> Option<u64> {
+        match self {
+            Self::Task(clock) => clock.read_ns().ok(),
+            Self::Stat(file) => {
+                let mut text = [0u8; 512];
+                let length = file.read_at(&mut text, 0).ok()?;
+                let text = std::str::from_utf8(text.get(..length)?).ok()?;
+                let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+                usage.trim().parse::<u64>().ok()?.checked_mul(1_000)
+            }
+        }
+    }
+}
+
+/// What holds its processes together.
+#[derive(Debug)]
+pub(super) enum Holder {
+    /// A cgroup of its own.
+    Group {
+        /// The group.
+        group: Cgroup,
+        /// Its core time.
+        clock: Clock,
+        /// The command.
+        child: Child,
+    },
+    /// Signals to every process that can be found: weaker.
+    Tree {
+        /// Those that are known.
+        tree: Tree,
+        /// The same, for the census.
+        known: Arc<Mutex<Vec<u32>>>,
+    },
+}
+
+/// Why it runs on although it should stand still.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Restless {
+    /// A group.
+    #[error(transparent)]
+    Group(#[from] FreezerError),
+    /// A tree.
+    #[error(transparent)]
+    Tree(#[from] StopError),
+}
+
+/// What proves the bytes that it erased.
+#[derive(Debug)]
+pub(super) enum Proof {
+    /// The kernel counts them.
+    Kernel(Watched),
+    /// The census estimates them.
+    Census,
+}
+
+/// A life. Dropping it kills everything in it.
+#[derive(Debug)]
+pub(super) struct Life {
+    holder: Holder,
+    proof: Proof,
+    counted: Arc<Counted>,
+    wait_all: bool,
+    thawed: bool,
+    /// Up to which reading of its clock it has paid.
+    paid_ns: u64,
+    /// The newest reading: what it cannot read any more it keeps.
+    clock_ns: u64,
+    /// The reading at which it had used all that it bought, if it had.
+    limit_ns: Option<u64>,
+    erased_paid: u64,
+    erased: u64,
+}
+
+impl Life {
+    pub(super) fn new(holder: Holder, proof: Proof, counted: Arc<Counted>, wait_all: bool) -> Self {
+        Self {
+            proof,
+            counted,
+            wait_all,
+            thawed: matches!(holder, Holder::Tree { .. }),
+            holder,
+            paid_ns: 0,
+            clock_ns: 0,
+            limit_ns: None,
+            erased_paid: 0,
+            erased: 0,
+        }
+    }
+
+    /// Core time since its birth, in nanoseconds; never falls.
+    pub(super) fn clock_ns(&mut self) -> u64 {
+        let read = match &mut self.holder {
+            Holder::Group { clock, .. } => clock.read_ns(),
+            Holder::Tree { tree, .. } => u64::try_from(tree.core_time().as_nanos()).ok(),
+        };
+        self.clock_ns = self.clock_ns.max(read.unwrap_or(0));
+        self.clock_ns
+    }
+
+    /// What it owes for core time: up to now and `ahead`, less what it paid ahead before.
+    pub(super) fn bill(&mut self, ahead: Duration) -> u64 {
+        let ahead = u64::try_from(ahead.as_nanos()).unwrap_or(u64::MAX);
+        let until = self.clock_ns().saturating_add(ahead);
+        let due = until.saturating_sub(self.paid_ns);
+        self.paid_ns = self.paid_ns.max(until);
+        due
+    }
+
+    /// It has used all that it bought.
+    pub(super) fn limit_to(&mut self, limit_ns: u64) {
+        self.limit_ns = Some(limit_ns);
+    }
+
+    /// Core time that it used beyond what it had bought, until it was frozen; told once.
+    pub(super) fn take_excess(&mut self) -> u64 {
+        let clock_ns = self.clock_ns();
+        self.limit_ns.take().map_or(0, |limit_ns| clock_ns.saturating_sub(limit_ns))
+    }
+
+    /// Bytes erased since the last call.
+    pub(super) fn take_erased(&mut self) -> u64 {
+        let total = match &self.proof {
+            Proof::Kernel(watched) => watched.read().map_or(self.erased, |released| released.bytes),
+            Proof::Census => self.counted.erased(),
+        };
+        self.erased = self.erased.max(total);
+        let new = self.erased - self.erased_paid;
+        self.erased_paid = self.erased;
+        new
+    }
+
+    /// Memory that it holds, as of the last census.
+    pub(super) fn held(&self) -> Bytes {
+        Bytes(self.counted.held())
+    }
+
+    /// Whether it stands still.
+    pub(super) fn is_frozen(&self) -> bool {
+        !self.thawed
+    }
+
+    /// Lets it run.
+    pub(super) fn thaw(&mut self) -> Result<(), Restless> {
+        if self.thawed {
+            return Ok(());
+        }
+        match &mut self.holder {
+            Holder::Group { group, .. } => group.freezer().thaw(THAW)?,
+            Holder::Tree { tree, .. } => tree.resume(),
+        }
+        self.thawed = true;
+        Ok(())
+    }
+
+    /// Freezes it, with more patience each time.
+    ///
+    /// # Errors
+    ///
+    /// It runs: nothing could freeze it.
+    pub(super) fn freeze(&mut self) -> Result<(), Restless> {
+        if !self.thawed {
+            return Ok(());
+        }
+        let mut last = Ok(());
+        for patience in FREEZES {
+            last = match &mut self.holder {
+                Holder::Group { group, .. } => group.freezer().freeze(patience).map_err(Restless::from),
+                Holder::Tree { tree, known } => tree.stop(patience).map_err(Restless::from).map(|_| {
+                    *lock(known) = tree.pids();
+                }),
+            };
+            match last {
+                Ok(()) => {
+                    self.thawed = false;
+                    return Ok(());
+                }
+                Err(
+                    Restless::Group(FreezerError::Undone(_) | FreezerError::HalfFrozen { .. })
+                    | Restless::Tree(StopError::Undone { .. }),
+                ) => {}
+                Err(_) => break,
+            }
+        }
+        last
+    }
+
+    /// Waits at most this long; whether its command has ended. Wakes when that happens.
+    ///
+    /// # Errors
+    ///
+    /// Its program never started, and why.
+    pub(super) fn wait(&mut self, patience: Duration) -> Result<bool, (Trap, String)> {
+        if !self.child_ended() {
+            let pidfd = self.child().pidfd();
+            wait_for(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], patience);
+        } else if self.wait_all {
+            self.wait_empty(patience);
+        }
+        if let Some(Err(error)) = self.child().started() {
+            return Err((Trap::Start, error.to_string()));
+        }
+        Ok(self.child_ended() && (!self.wait_all || self.is_empty()))
+    }
+
+    fn child_ended(&mut self) -> bool {
+        // Somebody else waited for it: it has ended.
+        self.child().try_wait().map_or(true, |ended| ended.is_some())
+    }
+
+    /// What `env` would exit with, if its program never started.
+    pub(super) fn start_failure(&mut self) -> Option<i32> {
+        match self.child().started() {
+            Some(Err(error)) => Some(error.exit_code()),
+            _ => None,
+        }
+    }
+
+    /// How its command ended, if it has.
+    pub(super) fn exit(&mut self) -> Option<Exit> {
+        self.child().try_wait().ok().flatten().map(|ended| ended.exit)
+    }
+
+    /// Whether nothing lives in it.
+    pub(super) fn is_empty(&mut self) -> bool {
+        match &mut self.holder {
+            Holder::Group { group, .. } => !group.freezer().populated().unwrap_or(false),
+            Holder::Tree { tree, .. } => tree.is_empty(),
+        }
+    }
+
+    /// Waits at most this long until nothing lives in it, or its command ends.
+    pub(super) fn wait_empty(&mut self, patience: Duration) -> bool {
+        match &mut self.holder {
+            Holder::Group { group, .. } => {
+                // Zombies that we must reap are not alive, but keep nothing waiting.
+                let fd = group.freezer().events_fd();
+                wait_for(&mut [PollFd::from_borrowed_fd(fd, PollFlags::PRI)], patience);
+            }
+            Holder::Tree { tree, .. } => {
+                std::thread::sleep(patience.min(Duration::from_millis(5)));
+                tree.core_time();
+            }
+        }
+        self.is_empty()
+    }
+
+    /// Its command, for signals.
+    pub(super) fn pidfd(&mut self) -> Option<OwnedFd> {
+        self.child().pidfd().try_clone_to_owned().ok()
+    }
+
+    /// Tells every process in it to end, and lets them: those that stopped themselves too.
+    pub(super) fn terminate(&mut self) -> Result<(), Restless> {
+        // Frozen, so that no number means another process meanwhile.
+        self.freeze()?;
+        match &self.holder {
+            Holder::Group { group, .. } => {
+                for pid in group.freezer().pids(MOST_TOLD).unwrap_or_default() {
+                    for signal in [Signal::TERM, Signal::CONT] {
+                        let _ = rustix::process::kill_process(pid, signal);
+                    }
+                }
+            }
+            Holder::Tree { tree, .. } => tree.signal_all(Signal::TERM),
+        }
+        self.thaw()
+    }
+
+    fn child(&mut self) -> &mut Child {
+        match &mut self.holder {
+            Holder::Group { child, .. } => child,
+            Holder::Tree { tree, .. } => tree.root(),
+        }
+    }
+
+    /// Kills everything in it. Does not wait.
+    pub(super) fn kill(&mut self) {
+        match &mut self.holder {
+            // A group that is gone holds nobody.
+            Holder::Group { group, .. } => drop(group.freezer().kill()),
+            Holder::Tree { tree, .. } => drop(tree.kill(Duration::ZERO)),
+        }
+        self.thawed = true;
+    }
+
+    /// Kills everything in it and waits at most this long until all of it is gone.
+    pub(super) fn finish(&mut self, patience: Duration) {
+        self.kill();
+        let since = Instant::now();
+        while !self.is_empty() && since.elapsed() < patience {
+            self.wait_empty(Duration::from_millis(1));
+        }
+        let _ = self.child().wait_timeout(patience.saturating_sub(since.elapsed()));
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.counted.close();
+    }
+}
+
+fn wait_for(events: &mut [PollFd<'_>], patience: Duration) {
+    let timeout = Timespec::try_from(patience).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+    // An interrupted wait is a short one.
+    let _ = poll(events, Some(&timeout));
+}
