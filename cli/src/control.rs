@@ -41,7 +41,8 @@ pub(crate) fn ps(as_json: bool) -> Result<ExitCode, Failure> {
         }
     }
     if as_json {
-        let rows: Vec<Value> = rows.iter().map(|(instance, agent)| json!({"instance": instance, "agent": agent})).collect();
+        let rows: Vec<Value> =
+            rows.iter().map(|(instance, agent)| json!({"instance": instance, "agent": agent})).collect();
         say(&format!("{}\n", serde_json::to_string_pretty(&rows).expect("plain data")));
     } else if rows.is_empty() {
         say("no Maxwell of yours is running\n");

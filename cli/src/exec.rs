@@ -180,7 +180,8 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode, Failure> {
     let (quiet, hint) = (args.quiet, name.clone());
     let told = std::thread::spawn(move || tell(&notices, &hint, quiet));
     let began = Instant::now();
-    let verdict = ready.run(Some(watcher), &AtomicBool::new(false)).map_err(|error| Failure::Exec(error.to_string()))?;
+    let verdict =
+        ready.run(Some(watcher), &AtomicBool::new(false)).map_err(|error| Failure::Exec(error.to_string()))?;
     let parked = told.join().unwrap_or(false);
     finish(args, &name, &verdict, parked, began.elapsed().as_secs_f64(), json)
 }
@@ -210,6 +211,8 @@ fn finish(
     let agent = &report.agents[0];
     let (exit_code, ended) = ending(verdict, parked);
     let text = line(name, verdict, agent, exit_code, args.budget);
+    // `env` says no more either.
+    let quiet = args.quiet || verdict.never_started();
     if args.json.is_some() {
         let summary = Summary {
             name,
@@ -235,7 +238,7 @@ fn finish(
                 .map_err(|source| Failure::Write { path: path.clone(), source })?,
             _ => eprintln!("{written}"),
         }
-    } else if !args.quiet {
+    } else if !quiet {
         eprintln!("{text}");
     }
     Ok(ExitCode::from(exit_code))
@@ -247,6 +250,7 @@ fn line(name: &str, verdict: &Verdict, agent: &AgentReport, code: u8, budget: Jo
     let why = match verdict.reason {
         Reason::Finished => format!("ended by itself, exit code {code}"),
         Reason::Killed => "was ended".to_owned(),
+        Reason::Insolvent => "ran out of funds".to_owned(),
         reason if verdict.is_out_of_funds() => format!("ran out of funds: it {reason}"),
         reason => reason.to_string(),
     };
@@ -267,7 +271,7 @@ fn line(name: &str, verdict: &Verdict, agent: &AgentReport, code: u8, budget: Jo
         text += &format!("; {} could not be paid any more", Joule(agent.arrears_nj));
     }
     if verdict.is_out_of_funds() {
-        text += &format!("; {} left, less than one more slot must be covered with", Joule(agent.balance_nj));
+        text += &format!("; {} left, which does not cover another slot", Joule(agent.balance_nj));
     }
     text
 }
@@ -289,7 +293,7 @@ fn tell(notices: &Receiver<Notice>, name: &str, quiet: bool) -> bool {
             Notice::Happened { event: Event::Parked { reason, .. }, .. } if reason != Reason::ParkedByOwner => {
                 parked = true;
                 say(&format!(
-                    "{name} is parked, frozen: it {reason}. Top it up with `maxwell fund {name} 100J` in another terminal, or \
+                    "{name} is parked, frozen: it ran out of funds. Top it up with `maxwell fund {name} 100J` in another terminal, or \
                      end it with Ctrl-C"
                 ));
             }

@@ -15,8 +15,8 @@ use maxwell_core::agent::{LeaseKind, SlotId};
 use maxwell_core::bounty::{ClaimFault, SponsorId, Verifier};
 use maxwell_core::market::Stop;
 use maxwell_core::{Bytes, Joule, Micros, Price};
-use maxwell_hypervisor::Offer;
 use maxwell_hypervisor::Cells;
+use maxwell_hypervisor::Offer;
 use maxwell_hypervisor::wasm::WasmConfig;
 
 #[test]
@@ -231,7 +231,12 @@ fn a_revived_agent_finds_its_last_words_in_its_inbox() {
 #[test]
 fn claims_are_verified_in_the_claimants_slot() {
     let mut machine = Machine::new();
-    machine.offers.add(Offer { sponsor: SponsorId(0), verifier: Verifier::Prime { least: 2 }, reward: Joule(500), funded: true });
+    machine.offers.add(Offer {
+        sponsor: SponsorId(0),
+        verifier: Verifier::Prime { least: 2 },
+        reward: Joule(500),
+        funded: true,
+    });
     let agent = machine.step(
         "(i64.store (i32.const 0) (i64.const 101))
          (if (i64.ne (call $submit (i32.const 1) (i32.const 0) (i32.const 8)) (i64.const 500)) (then (unreachable)))
@@ -252,7 +257,12 @@ fn claims_are_verified_in_the_claimants_slot() {
 #[test]
 fn the_miners_sha256_is_the_real_one() {
     let mut machine = Machine::new();
-    machine.offers.add(Offer { sponsor: SponsorId(0), verifier: Verifier::Hash { bits: 12 }, reward: Joule(1), funded: true });
+    machine.offers.add(Offer {
+        sponsor: SponsorId(0),
+        verifier: Verifier::Hash { bits: 12 },
+        reward: Joule(1),
+        funded: true,
+    });
     let agent = machine.agent(maxwell_agents::builtin("miner").unwrap().text);
     let mut claims = Vec::new();
     for _ in 0..400 {
@@ -268,7 +278,12 @@ fn the_miners_sha256_is_the_real_one() {
 #[test]
 fn the_scientist_finds_primes_and_bids_what_they_earn() {
     let mut machine = Machine::new();
-    machine.offers.add(Offer { sponsor: SponsorId(0), verifier: Verifier::Prime { least: 1 << 39 }, reward: Joule(50_000_000), funded: true });
+    machine.offers.add(Offer {
+        sponsor: SponsorId(0),
+        verifier: Verifier::Prime { least: 1 << 39 },
+        reward: Joule(50_000_000),
+        funded: true,
+    });
     let agent = machine.agent(maxwell_agents::builtin("scientist").unwrap().text);
     let (mut found, mut core, mut bid) = (0, 0, None);
     for _ in 0..400 {

@@ -180,7 +180,12 @@ fn a_start_function_may_call_imports_before_there_is_a_memory_to_point_into() {
 #[test]
 fn pointers_and_lengths_out_of_range_get_a_negative_answer_from_every_import() {
     let mut siege = Siege::new();
-    siege.machine.offers.add(Offer { sponsor: SponsorId(0), verifier: Verifier::Prime { least: 2 }, reward: Joule(1), funded: true });
+    siege.machine.offers.add(Offer {
+        sponsor: SponsorId(0),
+        verifier: Verifier::Prime { least: 2 },
+        reward: Joule(1),
+        funded: true,
+    });
     let bad = [(-1, 1), (65_536, 1), (0, 65_537), (65_535, 2), (-1, -1), (0, -1), (i32::MIN, i32::MIN), (1, i32::MAX)];
     let mut body = String::new();
     for (at, len) in bad {
@@ -250,7 +255,12 @@ fn a_million_bids_in_a_step_are_one_order() {
 #[test]
 fn a_flood_of_claims_is_bounded_and_pays_for_its_own_verification() {
     let mut siege = Siege::new();
-    siege.machine.offers.add(Offer { sponsor: SponsorId(0), verifier: Verifier::Prime { least: 2 }, reward: Joule(1), funded: true });
+    siege.machine.offers.add(Offer {
+        sponsor: SponsorId(0),
+        verifier: Verifier::Prime { least: 2 },
+        reward: Joule(1),
+        funded: true,
+    });
     let agent = siege.machine.step(
         "(i64.store (i32.const 0) (i64.const 1000003))
          (loop $l (drop (call $submit (i32.const 1) (i32.const 0) (i32.const 8))) (br $l)) (unreachable)",

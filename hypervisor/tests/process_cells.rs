@@ -232,7 +232,8 @@ fn descendants_end_with_the_command_unless_they_are_waited_for() {
 #[test]
 fn a_command_that_cannot_be_executed_says_so() {
     let Some(mut machine) = machine(1) else { return };
-    let nothing = Command { program: Program { argv: vec!["/no/such/thing".into()], ..Program::default() }, ..shell("") };
+    let nothing =
+        Command { program: Program { argv: vec!["/no/such/thing".into()], ..Program::default() }, ..shell("") };
     let why = machine.processes.spawn(machine.slots.next_id(), nothing).unwrap_err().to_string();
     assert!(why.contains("/no/such/thing"), "{why}");
     let file = tempfile::NamedTempFile::new_in("/tmp").unwrap();

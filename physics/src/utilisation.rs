@@ -26,9 +26,10 @@ impl Default for OtherLoad {
 }
 
 impl OtherLoad {
-    /// Busy cores, on average over the last window. Reads `/proc/stat` at most five times a second; where that cannot be
-    /// read, everything else counts as idle.
-    pub fn busy_cores(&mut self) -> f64 {
+    /// Busy cores, on average over the last window, without this process and without other processes whose core time is
+    /// known: `known_ns` in all so far. Reads `/proc/stat` at most five times a second; where that cannot be read, everything
+    /// else counts as idle.
+    pub fn busy_cores(&mut self, known_ns: u64) -> f64 {
         let now = Instant::now();
         if self.last.is_some_and(|(at, ..)| now - at < WINDOW) {
             return self.cores;
@@ -36,7 +37,7 @@ impl OtherLoad {
         let Some(busy) = std::fs::read_to_string("/proc/stat").ok().and_then(|text| busy_units(&text)) else {
             return self.cores;
         };
-        let own = own_ns();
+        let own = own_ns().saturating_add(known_ns);
         if let Some((at, busy_before, own_before)) = self.last.replace((now, busy, own)) {
             let busy_ns = busy.saturating_sub(busy_before).saturating_mul(self.unit_ns);
             let others = busy_ns.saturating_sub(own.saturating_sub(own_before));
@@ -73,9 +74,9 @@ mod tests {
     #[test]
     fn it_is_never_negative_and_never_beyond_the_machine() {
         let mut load = OtherLoad::default();
-        load.busy_cores();
+        load.busy_cores(0);
         std::thread::sleep(WINDOW + Duration::from_millis(10));
-        let cores = load.busy_cores();
+        let cores = load.busy_cores(0);
         let most = std::thread::available_parallelism().unwrap().get() as f64;
         assert!((0.0..=most * 1.2).contains(&cores), "{cores}");
     }

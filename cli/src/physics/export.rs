@@ -61,7 +61,7 @@ pub(crate) fn run(export: &Export) -> Result<ExitCode, Failure> {
             clippy::cast_sign_loss,
             reason = "`as` saturates; load is never negative"
         )]
-        let others_us = (others.busy_cores() * elapsed_us as f64) as u64;
+        let others_us = (others.busy_cores(0) * elapsed_us as f64) as u64;
         let activity = Activity { elapsed_us, others_us, ..Activity::default() };
         if sensor.read(&activity, &mut reading) {
             metering.choose(sensor.counters());

@@ -25,7 +25,6 @@ pub(super) fn command(spec: &ProcessSpec, slots: u16) -> std::io::Result<Command
             environment,
             directory: spec.cwd.clone(),
             identity: spec.user.as_deref().map(identity).transpose()?,
-            death_signal: None,
         },
         sandbox,
         limits: Limits { memory_bytes: spec.memory.map(|bytes| bytes.0), tasks: spec.pids, millicores: None },

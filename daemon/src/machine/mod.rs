@@ -27,8 +27,8 @@ use maxwell_core::agent::{AgentSpec, CellKind, Life, Order, SlotId};
 use maxwell_core::bounty::SponsorId;
 use maxwell_core::market::{CellAction, Command, Market, Outcome, TickInput};
 use maxwell_core::pacing::Pacing;
-use maxwell_core::sensor::{Activity, Quality, Sensor, Source};
 use maxwell_core::reason::Reason;
+use maxwell_core::sensor::{Activity, Quality, Sensor, Source};
 use maxwell_core::{AgentId, Bytes, Micros, PrincipalId, Tick};
 use maxwell_hypervisor::process::{ProcessCell, ProcessError, Processes};
 use maxwell_hypervisor::protocol::account::{Board, Notice as Posting, Standing};
@@ -40,10 +40,10 @@ use maxwell_physics::{Instruments, OtherLoad, Root, SensorError};
 
 use crate::notice::Notice;
 use crate::realtime;
-use serde::Serialize;
 use crate::recording::{Recorder, RecordingError};
 use crate::report::{self, Lateness, PriceReport, RunReport, TemperatureReport};
 use crate::scenario::{AgentGroup, Module, ProcessSpec, Program, Scenario, ScenarioError, Utilisation};
+use serde::Serialize;
 
 /// Slots stop this long before the tick's deadline: about the p99 of one fuel yield and a wake-up.
 const GUARD: Duration = Duration::from_micros(100);
@@ -169,6 +169,8 @@ pub struct Machine {
     report: Report,
     assignments: Vec<Assignment>,
     daemon_ns: u64,
+    /// Core time of process agents so far: the computer's load, but not others'.
+    processes_ns: u64,
     lateness: Histogram<u64>,
     late_ticks: u64,
     lost_ticks: u64,
@@ -216,6 +218,7 @@ impl Machine {
             report: Report::default(),
             assignments: Vec::new(),
             daemon_ns: 0,
+            processes_ns: 0,
             lateness: Histogram::new_with_bounds(1, 10_000_000, 3).expect("these bounds are in order"),
             late_ticks: 0,
             lost_ticks: 0,
@@ -231,7 +234,12 @@ impl Machine {
         let tick = scenario.policy.tick;
         let tick_us = tick.0;
         for (index, sponsor) in (0..).zip(&scenario.sponsors) {
-            self.offers.add(Offer { sponsor: SponsorId(index), verifier: sponsor.verifier, reward: sponsor.reward, funded: true });
+            self.offers.add(Offer {
+                sponsor: SponsorId(index),
+                verifier: sponsor.verifier,
+                reward: sponsor.reward,
+                funded: true,
+            });
             let (verifier, reward, budget) = (sponsor.verifier, sponsor.reward, sponsor.budget);
             self.input.commands.push(Command::Sponsor { verifier, reward, budget });
         }
@@ -291,9 +299,14 @@ impl Machine {
         let spec = spec(group, tick, CellKind::Process, last_words, Bytes::ZERO);
         let mut made = Vec::new();
         for name in group.names() {
-            let cell = processes
-                .spawn(self.slots.next_id(), command.clone())
-                .map_err(|error| group.bad_program(path, &error))?;
+            let cell = processes.spawn(self.slots.next_id(), command.clone()).map_err(|error| {
+                // What was not written in a file has no place in one.
+                if path.as_os_str().is_empty() {
+                    error.into()
+                } else {
+                    MachineError::from(group.bad_program(path, &error))
+                }
+            })?;
             self.slots.add(Arc::clone(&cell) as Arc<dyn Cell>);
             made.push((name, cell));
         }
@@ -420,9 +433,12 @@ impl Machine {
             let class = self.market.agent(usage.agent).map_or(1_000, |agent| u64::from(agent.spec.power_class));
             agents_us += usage.core.0;
             agents_weighted_us += usage.core.0 * class / 1_000;
+            if self.process(usage.agent).is_some() {
+                self.processes_ns += usage.core.0 * 1_000;
+            }
         }
         let others = match self.utilisation {
-            Utilisation::Machine => self.others.busy_cores(),
+            Utilisation::Machine => self.others.busy_cores(self.processes_ns),
             Utilisation::Maxwell => 0.0,
         };
         #[allow(
@@ -501,10 +517,17 @@ impl Machine {
         // Whoever is reading just now sees the last tick's.
         self.board.publish(Posting { quote, reserve: Some(self.out.control.reserve) });
         for grant in &self.out.grants {
-            let (Some(cell), Some(agent)) = (self.process(grant.agent), self.market.agent(grant.agent)) else { continue };
+            let (Some(cell), Some(agent)) = (self.process(grant.agent), self.market.agent(grant.agent)) else {
+                continue;
+            };
             let reason = self.market.reason(grant.agent).unwrap_or(Reason::Running);
             let (limit, balance) = (agent.spec.order.limit, self.market.balance(grant.agent));
-            cell.account().publish(Standing { state: agent.state(), reason: last_reason(agent, reason), limit, balance });
+            cell.account().publish(Standing {
+                state: agent.state(),
+                reason: last_reason(agent, reason),
+                limit,
+                balance,
+            });
         }
     }
 

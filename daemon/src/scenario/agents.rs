@@ -242,10 +242,11 @@ fn process(source: &Source<'_>, raw: &RawAgent, command: &Spanned<RawCommand>) -
     let output = raw.output.as_ref().map(beside);
     let sandbox = match &raw.sandbox {
         None => Sandbox::default(),
-        Some(words) => words
-            .get_ref()
-            .parse()
-            .map_err(|error: maxwell_hypervisor::process::sandbox::SandboxError| source.wrong(words.span(), error.to_string()))?,
+        Some(words) => {
+            words.get_ref().parse().map_err(|error: maxwell_hypervisor::process::sandbox::SandboxError| {
+                source.wrong(words.span(), error.to_string())
+            })?
+        }
     };
     let grace = raw.grace.as_ref().map_or(GRACE, |grace| Duration::from_micros(grace.get_ref().0.0));
     if grace > Duration::from_secs(60) {

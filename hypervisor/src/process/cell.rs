@@ -28,8 +28,8 @@ use maxwell_core::reason::Trap;
 use maxwell_core::{AgentId, Bytes, Micros};
 use rustix::process::Signal;
 
-use super::command::Command;
 use super::child::Exit;
+use super::command::Command;
 use super::demand::Demand;
 use super::life::Life;
 use super::workshop::{ProcessError, Workshop};

@@ -49,9 +49,11 @@ impl Streams {
             Self::Inherited => Vec::new(),
             Self::Deaf => vec![(0, null()?)],
             Self::File(path) => {
-                let file = OpenOptions::new().append(true).create(true).open(path).map_err(|error| {
-                    std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-                })?;
+                let file = OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .open(path)
+                    .map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
                 vec![(0, null()?), (1, file.try_clone()?), (2, file)]
             }
         })

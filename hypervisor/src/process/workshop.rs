@@ -10,9 +10,9 @@ use std::time::Duration;
 use maxwell_core::AgentId;
 use maxwell_ebpf::{Attachment, EbpfError, ErasureMeter};
 
-use super::command::{Command, temporary};
 use super::census::{Census, Counted, MOST};
 use super::cgroup::{CgroupError, Subtree};
+use super::command::{Command, temporary};
 use super::life::{Clock, Holder, Life, Proof};
 use super::sandbox::{SandboxError, Surroundings};
 use super::spawn::{SpawnError, spawn};
@@ -109,13 +109,19 @@ impl Workshop {
     }
 
     /// A new life: a group with the command frozen in it.
-    pub(super) fn conceive(&self, id: AgentId, command: &Command, account: &Arc<Account>) -> Result<Life, ProcessError> {
+    pub(super) fn conceive(
+        &self,
+        id: AgentId,
+        command: &Command,
+        account: &Arc<Account>,
+    ) -> Result<Life, ProcessError> {
         let (ours, theirs) = broker::pair()?;
         let mut program = command.program.clone();
         program.environment.retain(|(name, _)| name != SOCKET_VARIABLE);
         program.environment.push((SOCKET_VARIABLE.into(), SOCKET.to_string().into()));
         let files = command.streams.open()?;
-        let mut streams: Vec<(RawFd, BorrowedFd<'_>)> = files.iter().map(|(target, file)| (*target, file.as_fd())).collect();
+        let mut streams: Vec<(RawFd, BorrowedFd<'_>)> =
+            files.iter().map(|(target, file)| (*target, file.as_fd())).collect();
         streams.push((SOCKET, theirs.as_fd()));
         let here = std::env::current_dir()?;
         let descriptors: Vec<BorrowedFd<'_>> = streams.iter().map(|(_, stream)| *stream).collect();

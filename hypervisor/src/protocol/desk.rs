@@ -42,7 +42,9 @@ fn carry_out(verb: Verb, account: &Account, board: &Board) -> Result<Value, Faul
         }
         Verb::Submit { payer, unit } => submit(payer, unit, account, board),
         Verb::Log { text } => account.say(&text).map(|left| json!({"left": left})),
-        Verb::Sponsors => Ok(json!({"sponsors": board.offers().first(SPONSORS_MAX).iter().map(shown).collect::<Vec<_>>()})),
+        Verb::Sponsors => {
+            Ok(json!({"sponsors": board.offers().first(SPONSORS_MAX).iter().map(shown).collect::<Vec<_>>()}))
+        }
         Verb::Status => {
             let standing = account.standing();
             Ok(json!({

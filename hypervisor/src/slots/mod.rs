@@ -118,8 +118,9 @@ impl Cells for Slots {
         let plan = Arc::new(plan);
         for (slot, worker) in self.workers.iter_mut().enumerate() {
             // A slot that was not sold stays dark (only who ran out of its own work takes a standby), but must let go of
-            // who lingers there.
-            if matches!(plan.places[slot], Place::Dark) && !worker.desk.lingers.load(Ordering::Acquire) {
+            // who lingers there. A worker that has not come to its last plan yet has everything to do.
+            let lets_go = worker.desk.lingers.load(Ordering::Acquire) && Self::is_done(worker);
+            if matches!(plan.places[slot], Place::Dark) && !lets_go {
                 continue;
             }
             *lock(&worker.desk.plan) = Some(Arc::clone(&plan));
