@@ -14,9 +14,9 @@ use maxwell_core::market::{Command, Event};
 use maxwell_core::reason::Reason;
 use maxwell_core::{Bytes, Joule, Micros, Price};
 use maxwell_daemon::exec::{Exec, ExecError, Verdict};
-use maxwell_daemon::machine::{MachineError, ProcessesNote};
+use maxwell_daemon::machine::MachineError;
 use maxwell_daemon::notice::Notice;
-use maxwell_daemon::report::{AgentReport, DomainReport, SensorReport};
+use maxwell_daemon::report::{AgentReport, DomainReport, ProcessesNote, SensorReport};
 use maxwell_daemon::scenario::ProcessSpec;
 use maxwell_daemon::signals::{Came, Signals};
 use maxwell_hypervisor::process::sandbox::Sandbox;
@@ -226,7 +226,7 @@ fn finish(
             seconds,
             agent,
             sensor: report.sensor,
-            processes: &verdict.result.processes,
+            processes: &verdict.result.report.processes,
             domains: &report.energy.domains,
             par_mw: report.price_mw.par,
             peak_price_mw: report.price_mw.peak,
@@ -259,7 +259,8 @@ fn line(name: &str, verdict: &Verdict, agent: &AgentReport, code: u8, budget: Jo
     let spent = paid.saturating_add(tax).saturating_add(rent);
     let erased = Bytes(agent.erased_bytes);
     let quality = report.sensor.quality;
-    let estimated = verdict.result.processes.as_ref().is_some_and(|note| note.erased_by.starts_with("estimated"));
+    let estimated =
+        verdict.result.report.processes.as_ref().is_some_and(|note| note.erased_by.starts_with("estimated"));
     let mut text = format!(
         "maxwell: {name} {why}; {} of energy ({}, {quality}), {core:.2} s of core time; spent {spent} of {budget}: {paid} for \
          cores, {tax} tax on {erased} erased{}, {rent} rent",

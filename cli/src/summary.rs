@@ -86,7 +86,17 @@ fn write(out: &mut String, scenario: &Scenario, result: &RunResult) -> std::fmt:
         result.market_share * 100.0,
         if result.realtime { "" } else { " (without real-time priority: not permitted here)" }
     )?;
-    writeln!(out, "Erased bytes were proved by {}.", result.method.name())?;
+    let kinds = |kind: &str| report.agents.iter().any(|agent| agent.cell == kind);
+    if kinds("wasm") {
+        writeln!(out, "Bytes that modules erased were proved by {}.", result.method.name())?;
+    }
+    if let Some(processes) = &report.processes {
+        writeln!(
+            out,
+            "Commands were held by {}; bytes that they erased were {}.",
+            processes.held_by, processes.erased_by
+        )?;
+    }
     writeln!(out, "state hash {}", report.state_hash)
 }
 

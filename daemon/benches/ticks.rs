@@ -1,4 +1,4 @@
-//! Whether ticks are on time, and what the market costs, with few agents and with ten thousand; prints a Markdown table.
+//! Whether ticks are on time, and what the market costs, with few agents, with ten thousand, and with a hundred commands; prints a Markdown table.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
@@ -22,7 +22,7 @@ fn main() {
         "| scenario | agents | slots sold and resold a tick | late p50 | p99 | max | lost ticks | market | real-time |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
-    for name in ["demo", "ten-thousand"] {
+    for name in ["demo", "ten-thousand", "processes-crowd"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../scenarios/{name}.toml"));
         let scenario = Scenario::load(&path).unwrap();
         let machine = Machine::new(&path, &scenario, 0).unwrap();

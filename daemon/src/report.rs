@@ -31,8 +31,20 @@ pub struct RunReport {
     pub money: MoneyReport,
     /// All energy, in nanojoules.
     pub energy: EnergyReport,
+    /// How process agents were held and metered, if there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<ProcessesNote>,
     /// BLAKE3 over the whole state and the chain of decisions that led to it.
     pub state_hash: String,
+}
+
+/// How process agents were held and metered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProcessesNote {
+    /// What held them together.
+    pub held_by: String,
+    /// How erased bytes were counted.
+    pub erased_by: String,
 }
 
 /// Microseconds by which ticks began late.

@@ -43,7 +43,6 @@ use crate::realtime;
 use crate::recording::{Recorder, RecordingError};
 use crate::report::{self, Lateness, PriceReport, RunReport, TemperatureReport};
 use crate::scenario::{AgentGroup, Module, ProcessSpec, Program, Scenario, ScenarioError, Utilisation};
-use serde::Serialize;
 
 /// Slots stop this long before the tick's deadline: about the p99 of one fuel yield and a wake-up.
 const GUARD: Duration = Duration::from_micros(100);
@@ -115,8 +114,6 @@ pub struct RunResult {
     pub reaction: Reaction,
     /// How bytes that WebAssembly agents erased were counted.
     pub method: Method,
-    /// What held process agents, and how the bytes that they erased were counted.
-    pub processes: Option<ProcessesNote>,
     /// Why each agent is where it is, by number.
     pub reasons: Vec<Reason>,
     /// Whether the market thread had real-time priority.
@@ -125,15 +122,6 @@ pub struct RunResult {
     pub lost_ticks: u64,
     /// Leases that were used, standbys included.
     pub slots_run: u64,
-}
-
-/// How process agents were held and metered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ProcessesNote {
-    /// What held them together.
-    pub held_by: String,
-    /// How erased bytes were counted.
-    pub erased_by: String,
 }
 
 /// A scenario brought to life.
@@ -379,7 +367,6 @@ impl Machine {
             market_share,
             reaction,
             method: self.wasm.method(),
-            processes: self.processes_note(),
             reasons: self.market.agents().filter_map(|(id, _)| self.market.reason(id)).collect(),
             realtime,
             lost_ticks: self.lost_ticks,
@@ -394,9 +381,9 @@ impl Machine {
         }
     }
 
-    fn processes_note(&self) -> Option<ProcessesNote> {
+    fn processes_note(&self) -> Option<report::ProcessesNote> {
         let processes = self.processes.as_ref()?;
-        Some(ProcessesNote { held_by: processes.held_by(), erased_by: processes.erased_by() })
+        Some(report::ProcessesNote { held_by: processes.held_by(), erased_by: processes.erased_by() })
     }
 
     /// A process agent's cell.
@@ -559,6 +546,7 @@ impl Machine {
             agents: report::agents(&self.market, &self.names),
             money: report::money(&self.market),
             energy: report::energy(&self.market),
+            processes: self.processes_note(),
             state_hash: report::hex(&self.market.state_hash()),
         }
     }
