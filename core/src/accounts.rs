@@ -56,6 +56,8 @@ pub enum Purpose {
     Rent,
     /// The fee on a standing order.
     Resting,
+    /// A debt: what was used beyond a reservation, or rent that was not paid when it was due.
+    Arrears,
     /// A sponsor paid for verified work.
     Bounty,
 }

@@ -79,6 +79,8 @@ pub struct AgentSpec {
     pub last_words: Micros,
     /// Memory it holds at birth.
     pub held: Bytes,
+    /// What it may erase in a slot, if that can be more than it holds; the tax on it is covered in advance.
+    pub erasable: Bytes,
     /// How much power its work draws beside ordinary work, in thousandths: the power class used to attribute energy.
     pub power_class: u16,
 }
@@ -171,6 +173,25 @@ pub enum LeaseKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SlotId(pub u16);
 
+/// What an agent owes: what it used beyond a reservation, and rent that its wallet did not hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrears {
+    /// For core time.
+    pub energy: Joule,
+    /// For erased bytes.
+    pub tax: Joule,
+    /// For memory held and orders that stood.
+    pub rent: Joule,
+}
+
+impl Arrears {
+    /// All of it.
+    #[must_use]
+    pub const fn total(self) -> Joule {
+        self.energy.saturating_add(self.tax).saturating_add(self.rent)
+    }
+}
+
 /// What an agent has done and paid so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
@@ -209,8 +230,8 @@ pub struct Agent {
     pub born: Tick,
     /// What it has done and paid.
     pub tally: Tally,
-    /// Unpaid debts: core time beyond a reservation, and rent while parked. Paid before anything else.
-    pub arrears: Joule,
+    /// Unpaid debts. Paid before anything else.
+    pub arrears: Arrears,
     /// The price its order stands at in the book; zero when it does not stand.
     pub standing: Price,
     /// How many slots its order stands for: what it asks for, as far as its wallet covers them.

@@ -68,6 +68,7 @@ fn a_tick_allocates_nothing() {
                 fuel: 1,
                 erased: Bytes(0),
                 held: Bytes(0),
+                erasable: Bytes(0),
                 bid: None,
                 demand: None,
                 stop: if at < 8 { Stop::SlotEnd } else { Stop::NotRun },

@@ -89,6 +89,7 @@ fn spec() -> impl Strategy<Value = AgentSpec> {
             cell: if held % 2 == 0 { CellKind::Wasm } else { CellKind::Process },
             last_words: if has_last_words { Micros(10_000) } else { Micros::ZERO },
             held: Bytes(held),
+            erasable: Bytes(held.wrapping_mul(3)),
             power_class: 1000 + u16::from(principal) * 100,
         })
 }
@@ -137,7 +138,17 @@ fn apply(shadow: &mut Accounts, postings: &[Posting]) {
 }
 
 fn usage(agent: AgentId, core: u64, stop: Stop) -> Usage {
-    Usage { agent, core: Micros(core), fuel: core, erased: Bytes(0), held: Bytes(0), bid: None, demand: None, stop }
+    Usage {
+        agent,
+        core: Micros(core),
+        fuel: core,
+        erased: Bytes(0),
+        held: Bytes(0),
+        erasable: Bytes(0),
+        bid: None,
+        demand: None,
+        stop,
+    }
 }
 
 /// The machine's one energy counter.
@@ -192,6 +203,7 @@ impl Run {
                         fuel: core,
                         erased: Bytes(erased),
                         held: Bytes(held),
+                        erasable: Bytes(erased.saturating_mul(2)),
                         bid: bid.map(Price),
                         demand: (core % 3 == 0).then(|| u16::try_from(core % 7).expect("less than seven")),
                         stop,

@@ -241,7 +241,7 @@ fn core_time_beyond_the_reservation_becomes_arrears_and_is_never_free() {
     world.run(1);
     // 25 ms and 10 ms, at 4 W.
     assert_eq!(world.market.agent(agent).unwrap().tally.paid, Joule(35_000 * 4_000));
-    assert_eq!(world.market.agent(agent).unwrap().arrears, Joule(0));
+    assert_eq!(world.market.agent(agent).unwrap().arrears.total(), Joule(0));
 }
 
 #[test]
@@ -522,7 +522,7 @@ fn a_shrinking_wallet_buys_fewer_slots_before_it_bids_less() {
     world.run(400);
     assert!(world.market.balance(wide) <= Joule(40_000_000));
     assert_eq!(world.market.agent(wide).unwrap().tally.paid.0 % 40_000_000, 0);
-    assert_eq!(world.market.agent(wide).unwrap().arrears, Joule::ZERO);
+    assert_eq!(world.market.agent(wide).unwrap().arrears.total(), Joule::ZERO);
 }
 
 #[test]

@@ -229,7 +229,7 @@ pub(crate) fn agents(market: &Market, names: &[(String, String)]) -> Vec<AgentRe
                 balance_nj: market.balance(id).0,
                 energy_nj: tally.energy.0,
                 erased_bytes: tally.erased.0,
-                arrears_nj: agent.arrears.0,
+                arrears_nj: agent.arrears.total().0,
             }
         })
         .collect()

@@ -2,7 +2,7 @@
 
 use super::{Command, Event, Market, Outcome, Refusal};
 use crate::accounts::{Account, InsufficientFunds, Purpose};
-use crate::agent::{AfterLease, Agent, AgentSpec, Life, Order, Tally};
+use crate::agent::{AfterLease, Agent, AgentSpec, Arrears, Life, Order, Tally};
 use crate::book::{OrderKey, PrincipalIndex};
 use crate::bounty::Bounty;
 use crate::landauer::{Carry, Rate};
@@ -56,7 +56,7 @@ impl Market {
             life: Life::Ready,
             born: self.now,
             tally: Tally::default(),
-            arrears: Joule::ZERO,
+            arrears: Arrears::default(),
             standing: Price::ZERO,
             slots: 1,
             demand,
@@ -102,7 +102,7 @@ impl Market {
             Life::Parked { .. } | Life::Dead { .. } => self.revive_if_funded(index, out),
             Life::Ready => {
                 self.accrue(index, out);
-                self.pay_arrears(index, out);
+                self.pay_arrears(index, Account::Wallet(index), out);
                 self.touch(index, out);
             }
             // Settling touches a leaseholder; last words, once announced, are said.

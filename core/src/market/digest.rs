@@ -101,7 +101,7 @@ impl Market {
             });
             digest.int(self.balance(AgentId(id)).0);
             digest.int(agent.standing.0);
-            digest.int(agent.arrears.0);
+            digest.int(agent.arrears.total().0);
             let tally = &agent.tally;
             for value in [
                 tally.core.0,

@@ -143,6 +143,8 @@ pub struct Usage {
     pub erased: Bytes,
     /// Memory it holds now.
     pub held: Bytes,
+    /// What it may erase in its next slot, if that can be more than it holds; its cell stops it there.
+    pub erasable: Bytes,
     /// Its new limit, if it called `bid`.
     pub bid: Option<Price>,
     /// How many slots it could use at once, where its cell can tell.

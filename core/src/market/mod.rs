@@ -16,8 +16,8 @@
 //! waits costs nothing until then, and its alarm is set for the moment its money runs out.
 //!
 //! **No quantum runs unpaid.** A lease exists only after its worst case moved into escrow. The worst case is the slot's
-//! length plus what cannot be interrupted at its end, at the price of the lease, plus the tax on every byte it holds,
-//! plus its arrears. An order stands in the book only at a price that its owner's
+//! length plus what cannot be interrupted at its end, at the price of the lease, plus the tax on every byte that it holds or
+//! may erase, plus its arrears. An order stands in the book only at a price that its owner's
 //! wallet covers, so a bid nobody could pay never sets a price.
 
 mod admit;
@@ -295,10 +295,10 @@ impl Market {
         }
     }
 
-    /// What must be covered beside the core time: the tax on all it holds, and its arrears.
+    /// What must be covered beside the core time: the tax on all it holds or may erase, and its arrears.
     fn overhead(&self, index: u32) -> Joule {
         let agent = &self.agents[index as usize];
-        self.tax_rate.ceiling(agent.spec.held.0).saturating_add(agent.arrears)
+        self.tax_rate.ceiling(agent.spec.held.max(agent.spec.erasable).0).saturating_add(agent.arrears.total())
     }
 
     /// What one quantum at par must be covered with: below this for longer than `grace`, an agent is insolvent.

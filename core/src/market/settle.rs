@@ -47,10 +47,9 @@ impl Market {
         let (escrow, wallet) = (Account::Escrow(index), Account::Wallet(index));
         if usage.stop != Stop::NotRun {
             // Old debts first; the reservation covered them. Last words owe nothing but themselves.
-            let owed = self.agents[index as usize].arrears;
-            let last_words = matches!(lease.kind, LeaseKind::LastWords(_));
-            let asked = if last_words { Joule::ZERO } else { owed };
-            let cleared = self.post_up_to(escrow, Account::Grid, asked, Purpose::Energy, out);
+            if !matches!(lease.kind, LeaseKind::LastWords(_)) {
+                self.pay_arrears(index, escrow, out);
+            }
             let cost = lease.price.cost(usage.core);
             let electricity = lease.price.min(self.policy.thermal.par).cost(usage.core);
             let grid = self.post_up_to(escrow, Account::Grid, electricity, Purpose::Energy, out);
@@ -60,10 +59,11 @@ impl Market {
             let tax = self.post_up_to(escrow, Account::Cooling, due, Purpose::Tax, out);
 
             let paid = grid.saturating_add(cooling);
-            let arrears = cost.saturating_sub(paid).saturating_add(due.saturating_sub(tax));
-            let paid = paid.saturating_add(cleared);
+            let (beyond, untaxed) = (cost.saturating_sub(paid), due.saturating_sub(tax));
             let agent = &mut self.agents[index as usize];
-            agent.arrears = owed.saturating_sub(cleared).saturating_add(arrears);
+            agent.arrears.energy = agent.arrears.energy.saturating_add(beyond);
+            agent.arrears.tax = agent.arrears.tax.saturating_add(untaxed);
+            let arrears = beyond.saturating_add(untaxed);
             let tally = &mut agent.tally;
             tally.core = tally.core.saturating_add(usage.core);
             tally.fuel = tally.fuel.saturating_add(usage.fuel);
@@ -80,7 +80,8 @@ impl Market {
         // Rent up to now was for what it held until now.
         self.accrue(index, out);
         if usage.stop != Stop::NotRun {
-            self.agents[index as usize].spec.held = usage.held;
+            let spec = &mut self.agents[index as usize].spec;
+            (spec.held, spec.erasable) = (usage.held, usage.erasable);
             self.book.served(OrderKey(index));
         }
         let agent = &mut self.agents[index as usize];

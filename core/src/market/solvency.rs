@@ -6,7 +6,7 @@
 
 use super::{CellAction, Event, Market, Outcome};
 use crate::accounts::{Account, Purpose};
-use crate::agent::{Life, OnInsolvency};
+use crate::agent::{Arrears, Life, OnInsolvency};
 use crate::book::OrderKey;
 use crate::landauer::{self, Rate};
 use crate::reason::Reason;
@@ -52,7 +52,7 @@ impl Market {
         agent.tally.rent = agent.tally.rent.saturating_add(paid);
         agent.spent_since_pacing = agent.spent_since_pacing.saturating_add(paid);
         let unpaid = rent.saturating_add(fee).saturating_sub(paid);
-        agent.arrears = agent.arrears.saturating_add(unpaid);
+        agent.arrears.rent = agent.arrears.rent.saturating_add(unpaid);
     }
 
     /// Adapts a paced agent's multiplier to what it spent.
@@ -91,7 +91,7 @@ impl Market {
         let agent = &mut self.agents[index as usize];
         if wallet < quantum {
             let since = *agent.broke_since.get_or_insert(now);
-            let rent_unpaid = wallet == Joule::ZERO && agent.arrears > Joule::ZERO;
+            let rent_unpaid = wallet == Joule::ZERO && agent.arrears.total() > Joule::ZERO;
             if rent_unpaid || now.since(since) >= grace {
                 let reason = if rent_unpaid { Reason::RentUnpaid } else { Reason::Insolvent };
                 return match agent.spec.on_insolvency {
@@ -172,7 +172,7 @@ impl Market {
         self.accrue(index, out);
         let deposit = self.accounts.balance(Account::LastWords(index));
         self.post_up_to(Account::LastWords(index), Account::Wallet(index), deposit, Purpose::Refund, out);
-        self.pay_arrears(index, out);
+        self.pay_arrears(index, Account::Wallet(index), out);
         let now = self.now;
         let agent = &mut self.agents[index as usize];
         agent.life = Life::Dead { reason, at: now };
@@ -191,7 +191,7 @@ impl Market {
     /// Whether a funded agent has enough to live: its arrears and two quanta at par.
     pub(super) fn revive_if_funded(&mut self, index: u32, out: &mut Outcome) {
         self.accrue(index, out);
-        self.pay_arrears(index, out);
+        self.pay_arrears(index, Account::Wallet(index), out);
         let enough = self.quantum_at_par(index).saturating_add(self.policy.thermal.par.cost(self.policy.tick));
         let id = AgentId(u64::from(index));
         match self.agents[index as usize].life {
@@ -214,13 +214,27 @@ impl Market {
         self.touch(index, out);
     }
 
-    /// Pays debts from the wallet, as far as it goes.
-    pub(super) fn pay_arrears(&mut self, index: u32, out: &mut Outcome) {
+    /// Pays debts from an agent's wallet or escrow, as far as it goes: each for what it is.
+    pub(super) fn pay_arrears(&mut self, index: u32, from: Account, out: &mut Outcome) {
         let owed = self.agents[index as usize].arrears;
-        let paid = self.post_up_to(Account::Wallet(index), Account::Grid, owed, Purpose::Rent, out);
+        if owed.total() == Joule::ZERO {
+            return;
+        }
+        let energy = self.post_up_to(from, Account::Grid, owed.energy, Purpose::Arrears, out);
+        let rent = self.post_up_to(from, Account::Grid, owed.rent, Purpose::Arrears, out);
+        let tax = self.post_up_to(from, Account::Cooling, owed.tax, Purpose::Arrears, out);
         let agent = &mut self.agents[index as usize];
-        agent.arrears = agent.arrears.saturating_sub(paid);
-        agent.tally.rent = agent.tally.rent.saturating_add(paid);
+        agent.arrears = Arrears {
+            energy: owed.energy.saturating_sub(energy),
+            tax: owed.tax.saturating_sub(tax),
+            rent: owed.rent.saturating_sub(rent),
+        };
+        let tally = &mut agent.tally;
+        tally.paid = tally.paid.saturating_add(energy);
+        tally.rent = tally.rent.saturating_add(rent);
+        tally.tax = tally.tax.saturating_add(tax);
+        let all = energy.saturating_add(rent).saturating_add(tax);
+        agent.spent_since_pacing = agent.spent_since_pacing.saturating_add(all);
     }
 
     /// Takes the agent's order off the book and clears its alarm.

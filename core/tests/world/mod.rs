@@ -73,6 +73,7 @@ pub fn spec(principal: &str, limit: u64) -> AgentSpec {
         cell: CellKind::Wasm,
         last_words: Micros::ZERO,
         held: Bytes(0),
+        erasable: Bytes(0),
         power_class: 1000,
     }
 }
@@ -191,6 +192,7 @@ impl World {
                 fuel: run.core.0 * 1_000,
                 erased: run.erased,
                 held: run.held,
+                erasable: Bytes(0),
                 bid: run.bid,
                 demand: None,
                 stop: run.stop,

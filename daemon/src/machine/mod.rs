@@ -30,7 +30,7 @@ use maxwell_core::pacing::Pacing;
 use maxwell_core::reason::Reason;
 use maxwell_core::sensor::{Activity, Quality, Sensor, Source};
 use maxwell_core::{AgentId, Bytes, Micros, PrincipalId, Tick};
-use maxwell_hypervisor::process::{ProcessCell, ProcessError, Processes};
+use maxwell_hypervisor::process::{ERASABLE, ProcessCell, ProcessError, Processes};
 use maxwell_hypervisor::protocol::account::{Board, Notice as Posting, Standing};
 use maxwell_hypervisor::protocol::control::Ask;
 use maxwell_hypervisor::slots::{Reaction, Slots};
@@ -577,6 +577,7 @@ fn spec(group: &AgentGroup, tick: Micros, cell: CellKind, last_words: Micros, he
         cell,
         last_words,
         held,
+        erasable: if cell == CellKind::Process { ERASABLE } else { Bytes::ZERO },
         power_class: group.power_class,
     }
 }

@@ -13,6 +13,8 @@
 //! * **Core time** is the group's task-clock, read when a turn ends and as often in between as is needed so that several
 //!   threads do not use more than the slots that were bought: no look comes later than the earliest moment at which the
 //!   rest could be used up on all cores. What was used beyond until it was frozen is taken off the next turn.
+//! * **Erased bytes** are covered like core time: a turn ends when as much was erased as its reservation holds the tax for
+//!   (`exposure.rs`).
 //! * **Lingering is paid ahead.** Freezing and thawing a tree of processes each tick would cost it some hundred
 //!   microseconds a tick, so whoever may win again stays thawed while the market decides. The bill of the turn holds the
 //!   longest time that this can last; what is not used of it comes off the next bill.
@@ -31,6 +33,7 @@ use rustix::process::Signal;
 use super::child::Exit;
 use super::command::Command;
 use super::demand::Demand;
+use super::exposure::Exposure;
 use super::life::Life;
 use super::workshop::{ProcessError, Workshop};
 use crate::protocol::account::{Account, Wishes};
@@ -43,6 +46,8 @@ const LOOK_LEAST: Duration = Duration::from_micros(200);
 const LOOK_MOST: Duration = Duration::from_millis(2);
 /// While others stand by, who uses less than a fiftieth of this gives up its turn.
 const IDLE: Duration = Duration::from_millis(1);
+/// Memory is released no faster than this: tens of gigabytes a second.
+const FASTEST_BYTES_PER_NS: u64 = 32;
 /// How long the group may take to die when its command has ended, so that what it held is on its last bill.
 const END_PATIENCE: Duration = Duration::from_millis(100);
 /// Core time of a slot that is paid ahead, for lingering: the guard before the tick's end, and the longest wait after it.
@@ -67,6 +72,7 @@ pub struct ProcessCell {
 struct Body {
     life: Option<Life>,
     demand: Demand,
+    exposure: Exposure,
     wishes: Wishes,
     /// Core time below a microsecond that was not billed yet.
     unbilled_ns: u64,
@@ -78,7 +84,7 @@ struct Body {
 enum Over {
     /// Its time is up.
     Time,
-    /// It used all core time that it bought.
+    /// It used all core time that it bought, or erased all that it has covered.
     Used,
     /// It did next to nothing, and others wait.
     Idle,
@@ -97,6 +103,7 @@ impl ProcessCell {
         let body = Body {
             life: Some(life),
             demand: Demand::new(command.slots),
+            exposure: Exposure::default(),
             wishes: Wishes::default(),
             unbilled_ns: 0,
             broken: None,
@@ -132,7 +139,7 @@ impl ProcessCell {
     }
 
     /// Runs until the turn is over.
-    fn turn(&self, turn: &Turn<'_>, life: &mut Life) -> Over {
+    fn turn(&self, turn: &Turn<'_>, life: &mut Life, erasable: u64) -> Over {
         if let Err(error) = life.thaw() {
             return Over::Failed(Trap::Other, error.to_string());
         }
@@ -152,13 +159,18 @@ impl ProcessCell {
                 life.limit_to(limit_ns);
                 return Over::Used;
             }
+            let erased = life.erased();
+            if erased >= erasable {
+                return Over::Used;
+            }
             if now - look.0 >= IDLE {
                 if turn.is_contended() && used_ns - look.1 < nanos(now - look.0) / 50 {
                     return Over::Idle;
                 }
                 look = (now, used_ns);
             }
-            let rest = Duration::from_nanos((limit_ns - used_ns) / self.workshop.cores());
+            let erasing = Duration::from_nanos((erasable - erased) / FASTEST_BYTES_PER_NS);
+            let rest = Duration::from_nanos((limit_ns - used_ns) / self.workshop.cores()).min(erasing);
             let next = rest.clamp(LOOK_LEAST, if turn.is_contended() { IDLE } else { LOOK_MOST });
             match life.wait(next.min(turn.ends().saturating_duration_since(now))) {
                 Ok(false) => {}
@@ -251,6 +263,7 @@ impl Cell for ProcessCell {
             fuel: 0,
             erased: Bytes::ZERO,
             held: Bytes::ZERO,
+            erasable: Bytes::ZERO,
             bid: None,
             demand: None,
             stop: Stop::NotRun,
@@ -271,7 +284,10 @@ impl Cell for ProcessCell {
                 self.last_words(turn, &mut life);
                 Over::Ended
             }
-            None => self.turn(turn, &mut life),
+            None => {
+                let erasable = body.exposure.allowed(life.told_held());
+                self.turn(turn, &mut life, erasable)
+            }
         };
         let busy = (life.clock_ns() - began.1) as f64 / nanos(began.0.elapsed()).max(1) as f64;
         let (stop, lingers) = self.conclude(over, turn, &mut life, report);
@@ -279,9 +295,10 @@ impl Cell for ProcessCell {
         let core_ns = life.bill(ahead);
         usage.stop = stop;
         usage.erased = Bytes(life.take_erased());
+        usage.erasable = body.exposure.observe(usage.erased.0);
         usage.demand = Some(body.demand.observe(turn.slots(), busy));
         if !matches!(stop, Stop::Done | Stop::Trapped(_)) {
-            usage.held = life.held();
+            usage.held = life.tell_held();
             body.life = Some(life);
         } else {
             self.workshop.bury(life);
@@ -312,6 +329,7 @@ impl Cell for ProcessCell {
     fn respawn(&self) {
         let mut body = lock(&self.body);
         body.demand = Demand::new(self.command.slots);
+        body.exposure = Exposure::default();
         match self.workshop.conceive(self.id, &self.command, &self.account) {
             Ok(mut life) => {
                 *lock(&self.pidfd) = life.pidfd();

@@ -14,6 +14,8 @@ use crate::lock;
 const LEAST: Duration = Duration::from_millis(100);
 /// Looking takes at most one part in this many of a core.
 const SHARE: u32 = 100;
+/// An agent of no more processes than this is looked at after each of its turns too.
+const FEW: usize = 8;
 /// The most processes of one agent that are looked at.
 pub(super) const MOST: usize = 4_096;
 
@@ -31,6 +33,7 @@ type List = Box<dyn FnMut() -> Vec<u32> + Send>;
 
 struct Source {
     pids: List,
+    held: Held,
     /// Estimates erased bytes too, where the kernel does not count them.
     smaps: Option<Smaps>,
 }
@@ -44,11 +47,22 @@ impl std::fmt::Debug for Source {
 impl Counted {
     /// An agent whose processes `pids` lists. `estimate` says whether erased bytes are estimated.
     pub(super) fn new(pids: List, estimate: bool) -> Arc<Self> {
-        let source = Source { pids, smaps: estimate.then(Smaps::default) };
+        let source = Source { pids, held: Held::default(), smaps: estimate.then(Smaps::default) };
         Arc::new(Self { source: Mutex::new(Some(source)), ..Self::default() })
     }
 
-    pub(super) fn held(&self) -> u64 {
+    /// What it holds: looked at now if it has few processes, since what it will be taxed on at its end is covered by this;
+    /// as of the last census otherwise.
+    pub(super) fn held_now(&self) -> u64 {
+        // While the census looks at it, what it found last is good enough.
+        if let Ok(mut source) = self.source.try_lock()
+            && let Some(source) = source.as_mut()
+        {
+            let pids = (source.pids)();
+            if pids.len() <= FEW {
+                self.held.store(source.held.bytes(&pids), Ordering::Relaxed);
+            }
+        }
         self.held.load(Ordering::Relaxed)
     }
 
@@ -57,11 +71,11 @@ impl Counted {
     }
 
     /// Looks at it now.
-    pub(super) fn look(&self, held: &mut Held) {
+    fn look(&self) {
         let mut source = lock(&self.source);
         let Some(source) = source.as_mut() else { return };
         let pids = (source.pids)();
-        self.held.store(held.bytes(&pids), Ordering::Relaxed);
+        self.held.store(source.held.bytes(&pids), Ordering::Relaxed);
         if let Some(smaps) = &mut source.smaps {
             self.erased.store(smaps.look(&pids), Ordering::Relaxed);
         }
@@ -107,7 +121,6 @@ impl Drop for Census {
 }
 
 fn look(agents: &Mutex<Vec<Weak<Counted>>>, quit: &AtomicBool) {
-    let mut held = Held::default();
     while !quit.load(Ordering::Acquire) {
         let began = Instant::now();
         let all: Vec<Arc<Counted>> = {
@@ -115,7 +128,7 @@ fn look(agents: &Mutex<Vec<Weak<Counted>>>, quit: &AtomicBool) {
             agents.retain(|agent| agent.strong_count() > 0);
             agents.iter().filter_map(Weak::upgrade).collect()
         };
-        all.iter().for_each(|agent| agent.look(&mut held));
+        all.iter().for_each(|agent| agent.look());
         drop(all);
         std::thread::park_timeout(LEAST.max(began.elapsed() * SHARE));
     }

@@ -124,6 +124,8 @@ pub(super) struct Life {
     limit_ns: Option<u64>,
     erased_paid: u64,
     erased: u64,
+    /// The memory on which the market counts.
+    told_held: Bytes,
 }
 
 impl Life {
@@ -139,6 +141,7 @@ impl Life {
             limit_ns: None,
             erased_paid: 0,
             erased: 0,
+            told_held: Bytes::ZERO,
         }
     }
 
@@ -172,21 +175,32 @@ impl Life {
         self.limit_ns.take().map_or(0, |limit_ns| clock_ns.saturating_sub(limit_ns))
     }
 
-    /// Bytes erased since the last call.
-    pub(super) fn take_erased(&mut self) -> u64 {
+    /// Bytes erased since the last bill.
+    pub(super) fn erased(&mut self) -> u64 {
         let total = match &self.proof {
             Proof::Kernel(watched) => watched.read().map_or(self.erased, |released| released.bytes),
             Proof::Census => self.counted.erased(),
         };
         self.erased = self.erased.max(total);
-        let new = self.erased - self.erased_paid;
+        self.erased - self.erased_paid
+    }
+
+    /// The same, billed with this.
+    pub(super) fn take_erased(&mut self) -> u64 {
+        let new = self.erased();
         self.erased_paid = self.erased;
         new
     }
 
-    /// Memory that it holds, as of the last census.
-    pub(super) fn held(&self) -> Bytes {
-        Bytes(self.counted.held())
+    /// Memory that it holds, for the market.
+    pub(super) fn tell_held(&mut self) -> Bytes {
+        self.told_held = Bytes(self.counted.held_now());
+        self.told_held
+    }
+
+    /// Memory that the market was told of last.
+    pub(super) fn told_held(&self) -> Bytes {
+        self.told_held
     }
 
     /// Whether it stands still.

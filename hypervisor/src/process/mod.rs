@@ -22,6 +22,7 @@ pub mod child;
 mod command;
 mod demand;
 pub mod exec;
+mod exposure;
 pub mod freezer;
 mod life;
 mod processes;
@@ -33,5 +34,6 @@ mod workshop;
 
 pub use cell::ProcessCell;
 pub use command::{Command, Streams, identity};
+pub use exposure::ERASABLE;
 pub use processes::Processes;
 pub use workshop::ProcessError;

@@ -152,6 +152,7 @@ impl Cells for Slots {
                 fuel: 0,
                 erased: Bytes::ZERO,
                 held: Bytes::ZERO,
+                erasable: Bytes::ZERO,
                 bid: None,
                 demand: None,
                 stop: Stop::NotRun,

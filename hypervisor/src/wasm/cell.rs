@@ -190,6 +190,7 @@ impl WasmCell {
             fuel,
             erased: Bytes(erased),
             held: Bytes(self.exchange.memory_len.load(Ordering::Relaxed) as u64),
+            erasable: Bytes::ZERO,
             bid: lock(&self.exchange.slot).bid,
             demand: None,
             stop,

@@ -135,6 +135,7 @@ impl Auction {
                 cell: maxwell_core::agent::CellKind::Wasm,
                 last_words: Micros::ZERO,
                 held: Bytes(0),
+                erasable: Bytes(0),
                 power_class: 1_000,
             };
             input.commands.push(Command::Spawn { spec, wallet: Joule(1_000_000_000_000_000_000) });
@@ -186,6 +187,7 @@ impl Governor for Auction {
                 fuel: time,
                 erased: Bytes(0),
                 held: Bytes(0),
+                erasable: Bytes(0),
                 bid: None,
                 demand: None,
                 stop: if runs { Stop::SlotEnd } else { Stop::NotRun },
