@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  tp_btf ──refused──► raw tracepoint ──refused──► raw tracepoint without BTF ──refused──► error
-//!  5.11, BTF           5.8, BTF                     5.8 to 6.8, no BTF
+//!  5.11, BTF           5.8, BTF                     5.8, no BTF
 //! ```
 //!
 //! There is no fentry above these. Nothing that a trampoline could stand at has the tracepoint's meaning: a page is known to
