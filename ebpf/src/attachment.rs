@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!  tp_btf ──refused──► raw tracepoint ──refused──► raw tracepoint without BTF ──refused──► error
-//!  5.11, BTF           5.8, BTF                     5.8
+//!  5.11, BTF           5.8, BTF                     5.8, no BTF
 //! ```
 //!
 //! There is no fentry above these. Nothing that a trampoline could stand at has the tracepoint's meaning: a page is known to
 //! be free only inside `free_pages_prepare`, which compilers put inline, and whose callers free all kinds of memory. There
 //! is no classic tracepoint below: what perf shows of `kmem:mm_page_free` is a frame number, which does not say whether
 //! the page held anything, and it takes a mounted tracefs. The raw tracepoint is the same place with the page in hand.
+
+use std::path::Path;
 
 use aya::programs::{BtfTracePoint, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
@@ -66,6 +68,10 @@ impl Object {
     pub(crate) fn attach_best(&self, level: u32) -> Result<(Ebpf, Attachment), EbpfError> {
         let mut refused = Vec::new();
         for way in Attachment::LADDER {
+            // A kernel that describes itself, and is refused for what it says, must not be guessed at.
+            if way == Attachment::RawTracepointWithoutBtf && Path::new("/sys/kernel/btf/vmlinux").exists() {
+                continue;
+            }
             match self.attach(level, way) {
                 Ok(running) => return Ok((running, way)),
                 Err(EbpfError::Unsupported(why)) => refused.push(format!("{}: {why}", way.name())),

@@ -72,7 +72,7 @@ const FILES: &[libc::c_long] = calls!(
     SYS_read SYS_write SYS_readv SYS_writev SYS_pread64 SYS_pwrite64 SYS_preadv SYS_pwritev SYS_preadv2 SYS_pwritev2
     SYS_openat SYS_openat2 SYS_close SYS_close_range SYS_lseek SYS_fstat SYS_newfstatat SYS_statx SYS_statfs SYS_fstatfs
     SYS_faccessat SYS_faccessat2 SYS_fchmod SYS_fchmodat SYS_fchown SYS_fchownat SYS_ftruncate SYS_truncate
-    SYS_fallocate SYS_fsync SYS_fdatasync SYS_sync SYS_syncfs SYS_sync_file_range SYS_getdents64 SYS_getcwd SYS_chdir
+    SYS_fallocate SYS_fsync SYS_fdatasync SYS_sync SYS_syncfs SYS_getdents64 SYS_getcwd SYS_chdir
     SYS_fchdir SYS_chroot SYS_pivot_root SYS_mkdirat SYS_mknodat SYS_unlinkat SYS_renameat2 SYS_linkat SYS_symlinkat
     SYS_readlinkat SYS_utimensat SYS_umask SYS_fcntl SYS_flock SYS_ioctl SYS_dup SYS_dup3 SYS_sendfile SYS_splice SYS_tee
     SYS_vmsplice SYS_copy_file_range SYS_readahead SYS_fadvise64 SYS_setxattr SYS_lsetxattr SYS_fsetxattr SYS_getxattr
@@ -95,7 +95,7 @@ const PROCESS: &[libc::c_long] = calls!(
     SYS_pidfd_open SYS_pidfd_send_signal SYS_pidfd_getfd SYS_getpid SYS_getppid SYS_gettid SYS_getuid SYS_geteuid SYS_getgid
     SYS_getegid SYS_setuid SYS_setgid SYS_setreuid SYS_setregid SYS_setresuid SYS_getresuid SYS_setresgid SYS_getresgid
     SYS_setfsuid SYS_setfsgid SYS_getgroups SYS_setgroups SYS_setpgid SYS_getpgid SYS_getsid SYS_setsid SYS_capget
-    SYS_capset SYS_prctl SYS_ptrace SYS_seccomp SYS_setns SYS_unshare SYS_getrlimit SYS_setrlimit SYS_prlimit64
+    SYS_capset SYS_prctl SYS_ptrace SYS_seccomp SYS_setns SYS_unshare SYS_prlimit64
     SYS_getrusage SYS_getpriority SYS_setpriority SYS_ioprio_get SYS_ioprio_set SYS_sched_yield SYS_sched_setaffinity
     SYS_sched_getaffinity SYS_sched_setscheduler SYS_sched_getscheduler SYS_sched_setparam SYS_sched_getparam
     SYS_sched_setattr SYS_sched_getattr SYS_sched_get_priority_max SYS_sched_get_priority_min SYS_rt_sigaction
@@ -123,15 +123,16 @@ const IPC: &[libc::c_long] = calls!(
     SYS_mq_notify SYS_mq_getsetattr
 );
 
-// Calls that only x86 still has; newer processors came after their successors.
+// Calls that only x86 still has, since newer processors came after their successors, or that `libc` names only there.
 #[cfg(target_arch = "x86_64")]
 const OLD_FILES: &[libc::c_long] = calls!(
     SYS_open SYS_creat SYS_stat SYS_lstat SYS_access SYS_getdents SYS_mkdir SYS_rmdir SYS_unlink SYS_rename SYS_renameat
     SYS_link SYS_symlink SYS_readlink SYS_chmod SYS_chown SYS_lchown SYS_mknod SYS_utime SYS_utimes SYS_futimesat SYS_dup2
-    SYS_inotify_init
+    SYS_inotify_init SYS_sync_file_range
 );
 #[cfg(target_arch = "x86_64")]
-const OLD_PROCESS: &[libc::c_long] = calls!(SYS_fork SYS_vfork SYS_getpgrp SYS_arch_prctl SYS_pause);
+const OLD_PROCESS: &[libc::c_long] =
+    calls!(SYS_fork SYS_vfork SYS_getpgrp SYS_arch_prctl SYS_pause SYS_getrlimit SYS_setrlimit);
 #[cfg(target_arch = "x86_64")]
 const OLD_IPC: &[libc::c_long] =
     calls!(SYS_pipe SYS_poll SYS_select SYS_epoll_create SYS_epoll_wait SYS_eventfd SYS_signalfd);

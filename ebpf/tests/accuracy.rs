@@ -112,6 +112,7 @@ fn children_that_share_their_parents_memory_erase_none_of_it() {
     assert_eq!(parent.line(), "done");
     let of_children = watched.read().unwrap().bytes - before;
     // Twenty times fork, exec and exit of a small program.
+    println!("fork, exec and exit beside 256 MiB: {} bytes each", of_children / 20);
     assert!(of_children < 20 * MIB, "{of_children}");
     parent.say();
     parent.child.wait().unwrap();
@@ -225,6 +226,35 @@ fn the_audit_counts_calls_by_class() {
     assert!((1..200).contains(&calls.of(Class::Files)), "{calls:?}");
     assert_eq!(calls.of(Class::Network), 0);
     assert_eq!(calls.total(), Class::ALL.iter().map(|&class| calls.of(class)).sum());
+}
+
+#[test]
+fn who_may_not_load_programs_is_told_what_to_do() {
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    let mut command = Command::new(eraser());
+    // Without root this test already runs as somebody who may not.
+    let output = match command.arg("available").uid(NOBODY).gid(NOBODY).output() {
+        Ok(output) => output,
+        Err(error) => return println!("skipped: cannot run as nobody: {error}"),
+    };
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with("the kernel lets this process load no BPF programs"), "{said}");
+    assert!(said.contains("setcap cap_bpf,cap_perfmon+ep"), "{said}");
+}
+
+#[test]
+fn a_folder_that_is_no_cgroup_is_refused() {
+    for folder in ["/proc/self", "/nowhere"] {
+        let error = maxwell_ebpf::cgroup::id(std::path::Path::new(folder)).unwrap_err();
+        assert!(matches!(error, EbpfError::NotACgroup { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_groups_level_is_how_deep_it_lies() {
+    let Some(group) = Group::new("level") else { return println!("skipped: no cgroup of version 2 can be made here") };
+    assert_eq!((group.level(), group.child("a").level()), (1, 2));
 }
 
 /// A process that is talked to.

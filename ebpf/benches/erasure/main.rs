@@ -13,6 +13,7 @@
 
 #[path = "../../tests/group/mod.rs"]
 mod group;
+mod hoarding;
 mod programs;
 mod variants;
 mod worker;
@@ -44,6 +45,7 @@ fn main() {
     let page_ns = calls(&group);
     reading(&group);
     programs::programs(&group, page_ns);
+    hoarding::hoarding(&group);
 }
 
 struct Worker {

@@ -13,10 +13,10 @@ use crate::median;
 const ROUNDS: usize = 30;
 
 /// 8 k T ln 2 · 10¹² at 300 K, in joules: the default tax on a byte.
-const TAX: f64 = 8.0 * 1.380_649e-23 * 300.0 * std::f64::consts::LN_2 * 1e12;
+pub(crate) const TAX: f64 = 8.0 * 1.380_649e-23 * 300.0 * std::f64::consts::LN_2 * 1e12;
 
 /// Allocates and drops objects of all sizes, small ones from its own pools and large ones from the kernel.
-const PYTHON: &str = "
+pub(crate) const PYTHON: &str = "
 import random
 random.seed(1)
 kept = []
@@ -124,6 +124,7 @@ pub(crate) fn programs(group: &Group, page_ns: f64) {
     for program in all.iter().filter(|program| program.path.exists()) {
         row(program, group, page_ns);
     }
+    println!();
     std::fs::remove_dir_all(&folder).unwrap();
 }
 

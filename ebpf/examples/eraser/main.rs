@@ -3,7 +3,8 @@
 //! `eraser fuzz SEED STEPS` does random things and prints the bytes that it erased, to its own exit. The truth is the
 //! kernel's, from elsewhere than the meter: what `/proc/self/smaps` shows before and after each step. `eraser sparse` unmaps
 //! a tebibyte that was never touched; `eraser hold MIB` holds memory until it is killed; `eraser forks MIB N` holds memory and
-//! runs N programs beside it; `eraser churn MIB N` takes and releases memory N times.
+//! runs N programs beside it; `eraser churn MIB N` takes and releases memory N times; `eraser available` says whether
+//! the meter works.
 
 #![allow(clippy::unwrap_used, reason = "a test program: whatever it does not expect is the end of it")]
 
@@ -23,6 +24,10 @@ fn main() {
     match arguments.get(1).map(String::as_str) {
         Some("fuzz") => fuzz(number(2), number(3), number(4)),
         Some("sparse") => Region::reserve(1 << 40).unmap(),
+        Some("available") => match maxwell_ebpf::available() {
+            Ok(attachment) => println!("{}", attachment.name()),
+            Err(error) => println!("{error}"),
+        },
         Some("hold") => hold(number(2)),
         Some("forks") => forks(number(2), number(3)),
         Some("churn") => {
@@ -32,7 +37,7 @@ fn main() {
                 region.unmap();
             }
         }
-        _ => panic!("eraser fuzz SEED STEPS | sparse | hold MIB | forks MIB N | churn MIB N"),
+        _ => panic!("eraser fuzz SEED STEPS | sparse | hold MIB | forks MIB N | churn MIB N | available"),
     }
 }
 

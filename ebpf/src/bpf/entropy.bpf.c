@@ -94,6 +94,10 @@ ALWAYS_INLINE void count(struct released *released, u64 cgroup, u32 order)
  * Pages that reclaim frees were written to swap, and pages that compaction frees were copied: their content lives on,
  * and the task in whose name it happens is a bystander.
  */
+ALWAYS_INLINE bool reclaims(u32 task_flags)
+{
+	return task_flags & PF_MEMALLOC;
+}
 
 /* The verifier forbids arithmetic on pointers, and allows to copy their lower half, which is a number. */
 ALWAYS_INLINE u32 low_word(const void *pointer)
@@ -128,7 +132,7 @@ int erased_btf(u64 *arguments)
 		cgroup = group->kn->id;
 	else
 		cgroup = bpf_get_current_ancestor_cgroup_id(LEVEL);
-	if (task->flags & PF_MEMALLOC)
+	if (reclaims(task->flags))
 		return 0;
 	released = bpf_map_lookup_elem(&RELEASED, &cgroup);
 	if (released)
@@ -163,7 +167,7 @@ int erased_raw(u64 *arguments)
 		u32 task_flags = 0;
 
 		bpf_probe_read_kernel(&task_flags, sizeof(task_flags), &task->flags);
-		if (task_flags & PF_MEMALLOC)
+		if (reclaims(task_flags))
 			return 0;
 	}
 	count(released, cgroup, (u32)arguments[1]);

@@ -25,6 +25,8 @@ impl Group {
             let (_, place, kind) = (fields.next()?, fields.next()?, fields.next()?);
             (kind == "cgroup2").then(|| place.to_owned())
         })?;
+        // In a container the mount may show only a part of the tree; what lies above is unknown then.
+        maxwell_ebpf::cgroup::level(Path::new(&mount)).ok()?;
         let made = MADE.fetch_add(1, Ordering::Relaxed);
         let folder = Path::new(&mount).join(format!("maxwell-test-{what}-{}-{made}", std::process::id()));
         fs::create_dir(&folder).ok()?;
