@@ -130,7 +130,7 @@ fn freezing(subtree: &Subtree) {
             let rounds = (20_000 / tasks).clamp(100, 1_000);
             let agents = Agents::new(tasks, kind, &format!("bench-{tasks}-{kind}"));
             let (mut freeze, mut thaw, undone) = by_cgroup(subtree, &agents, tasks, rounds);
-            let (mut stop, mut resume) = by_signals(&agents, tasks, (5_000 / tasks).clamp(20, 500));
+            let (mut stop, mut resume) = by_signals(subtree, &agents, tasks, (5_000 / tasks).clamp(20, 300));
             println!(
                 "| {tasks} | {work} | {} | {} | {undone} | {} | {} |",
                 row(&mut freeze),
@@ -173,64 +173,14 @@ fn by_cgroup(subtree: &Subtree, agents: &Agents, tasks: usize, rounds: usize) ->
     (freeze, thaw, undone)
 }
 
-fn by_signals(agents: &Agents, tasks: usize, rounds: usize) -> (Vec<Duration>, Vec<Duration>) {
-    let child = spawn(&agents.program, &[], &prepared(&Sandbox::default()), None).unwrap();
+fn by_signals(subtree: &Subtree, agents: &Agents, tasks: usize, rounds: usize) -> (Vec<Duration>, Vec<Duration>) {
+    // In a group all the same, so that its keeper ends them if this is interrupted.
+    let group = subtree.group(&format!("signals-{tasks}"), &Limits::default()).unwrap();
+    let child = spawn(&agents.program, &[], &prepared(&Sandbox::default()), Some(&group)).unwrap();
     let token = agents.program.environment[0].1.to_str().unwrap();
     let mut tree = Tree::new(child, token).unwrap();
     agents.wait_ready(tasks);
     assert_eq!(tree.stop(PATIENCE).unwrap(), tasks);
-    tree.resume();
-    let (mut stop, mut resume) = by_signals(&agents, tasks, (5_000 / tasks).clamp(20, 500));
-            println!(
-                "| {tasks} | {work} | {} | {} | {undone} | {} | {} |",
-                row(&mut freeze),
-                row(&mut thaw),
-                row(&mut stop),
-                row(&mut resume)
-            );
-        }
-    }
-    realtime(false);
-    println!();
-}
-
-/// Lets tasks run for a while that is not a multiple of anything.
-fn let_run(round: usize) {
-    std::thread::sleep(Duration::from_micros(1_500 + (round as u64 * 37) % 1_000));
-}
-
-fn by_cgroup(subtree: &Subtree, agents: &Agents, tasks: usize, rounds: usize) -> (Vec<Duration>, Vec<Duration>, usize) {
-    let group = subtree.group(&format!("agents-{tasks}"), &Limits::default()).unwrap();
-    let mut child = spawn(&agents.program, &[], &prepared(&Sandbox::default()), Some(&group)).unwrap();
-    agents.wait_ready(tasks);
-    assert_eq!(group.freezer().pids(tasks + 1).unwrap().len(), tasks);
-    let (mut freeze, mut thaw, mut undone) = (Vec::new(), Vec::new(), 0);
-    for round in 0..rounds {
-        let_run(round);
-        let since = Instant::now();
-        match group.freezer().freeze(Duration::from_secs(1)) {
-            Ok(()) => freeze.push(since.elapsed()),
-            Err(FreezerError::Undone(_)) => undone += 1,
-            Err(error) => panic!("{error}"),
-        }
-        std::thread::sleep(Duration::from_micros(300));
-        let (before, since) = (agents.counter.load(Ordering::Relaxed), Instant::now());
-        group.freezer().thaw(Duration::from_secs(1)).unwrap();
-        thaw.push(agents.progress(since, before));
-    }
-    group.remove(PATIENCE).unwrap();
-    child.wait().unwrap();
-    (freeze, thaw, undone)
-}
-
-fn by_signals(agents: &Agents, tasks: usize, rounds: usize) -> (Vec<Duration>, Vec<Duration>) {
-    let child = spawn(&agents.program, &[], &prepared(&Sandbox::default()), None).unwrap();
-    let token = agents.program.environment[0].1.to_str().unwrap();
-    let mut tree = Tree::new(child, token).unwrap();
-    while tree.stop(PATIENCE).unwrap() < tasks {
-        tree.resume();
-        std::thread::sleep(Duration::from_millis(20));
-    }
     tree.resume();
     let (mut stop, mut resume) = (Vec::new(), Vec::new());
     for round in 0..rounds {

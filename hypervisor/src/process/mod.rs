@@ -21,3 +21,4 @@ mod raw;
 pub mod sandbox;
 pub mod spawn;
 pub mod stop;
+mod vfork;
