@@ -12,11 +12,12 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 #[path = "hostile/attempts.rs"]
 mod attempts;
+#[path = "hostile/count.rs"]
+mod count;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,7 +29,7 @@ fn main() {
         "syscalls" => loop {
             std::hint::black_box(std::fs::metadata("/").unwrap());
         },
-        "count" => count(word(1), number(2), number(3), word(4) == "syscalls"),
+        "count" => count::count(word(1), number(2), number(3), word(4) == "syscalls"),
         "stuck" => stuck(),
         "fork-bomb" => fork_bomb(number(1)),
         "exec-storm" => exec_storm(),
@@ -89,39 +90,6 @@ fn spin(threads: u64) -> ! {
     loop {
         std::hint::spin_loop();
     }
-}
-
-/// Adds to a counter in a shared file, in `processes` processes of `threads` threads: progress that others can see.
-fn count(path: &str, processes: u64, threads: u64, syscalls: bool) {
-    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
-    // SAFETY: a shared mapping of a page of a file that nobody makes shorter.
-    let counter: &'static AtomicU64 = unsafe {
-        let page = rustix::mm::mmap(
-            std::ptr::null_mut(),
-            4096,
-            rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE,
-            rustix::mm::MapFlags::SHARED,
-            &file,
-            0,
-        );
-        &*page.unwrap().cast()
-    };
-    for _ in 1..processes.max(1) {
-        // SAFETY: this process has one thread.
-        if unsafe { libc::fork() } == 0 {
-            break;
-        }
-    }
-    let work = move || loop {
-        if syscalls {
-            std::hint::black_box(rustix::fs::stat("/").unwrap());
-        }
-        counter.fetch_add(1, Ordering::Relaxed);
-    };
-    for _ in 1..threads.max(1) {
-        std::thread::Builder::new().stack_size(64 * 1024).spawn(work).unwrap();
-    }
-    work()
 }
 
 /// A thread waits in the kernel where only death ends the wait: `read` copies into a page that a userfaultfd handles, and

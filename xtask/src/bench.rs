@@ -9,6 +9,8 @@ use clap::ValueEnum;
 pub(crate) enum Suite {
     /// The order book against the usual alternatives, clearing, cells, metering, and ticks on time.
     Market,
+    /// Process cells: freezing, thawing, starting.
+    Cells,
     /// A look at the machine's sensors.
     Physics,
     /// Thermal control beside the kernel's, on the same plants: the table and the pictures of docs/thermal.md.
@@ -21,6 +23,8 @@ pub(crate) enum Suite {
 const MARKET: [(&str, &str); 3] =
     [("maxwell-core", "market"), ("maxwell-hypervisor", "cells"), ("maxwell-daemon", "ticks")];
 
+const CELLS: [(&str, &str); 1] = [("maxwell-hypervisor", "freezer")];
+
 const PHYSICS: [(&str, &str); 1] = [("maxwell-physics", "sensors")];
 
 const EBPF: [(&str, &str); 1] = [("maxwell-ebpf", "erasure")];
@@ -31,6 +35,7 @@ const END: &str = "<!-- end -->";
 pub(crate) fn bench(suite: Suite) -> Result<(), String> {
     let (programs, word) = match suite {
         Suite::Market => (&MARKET[..], "market"),
+        Suite::Cells => (&CELLS[..], "cells"),
         Suite::Physics => (&PHYSICS[..], "physics"),
         Suite::Ebpf => (&EBPF[..], "ebpf"),
         Suite::Thermal => return thermal(),

@@ -30,6 +30,7 @@ mod raw;
 pub mod sandbox;
 pub mod spawn;
 pub mod stop;
+mod vfork;
 mod workshop;
 
 pub use cell::ProcessCell;

@@ -1,4 +1,4 @@
-//! System calls that `rustix` does not have, and `clone`.
+//! System calls that `rustix` does not have.
 //!
 //! Between `clone` and `execve` a child of a program with threads may only do what a signal handler may: locks can be held
 //! by threads that do not exist in it. So no allocation, no `std`, no lock. `rustix` makes raw system calls without any
@@ -18,42 +18,25 @@ pub(super) struct Cloned {
     pub(super) pidfd: OwnedFd,
 }
 
-/// What a child knows about how it was made.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Birth {
-    /// Signals that Maxwell handles have their default action again.
-    pub(super) handlers_reset: bool,
-}
-
-/// `sigset_t` of the kernel: 64 signals.
-const ALL_SIGNALS: u64 = u64::MAX;
-
-/// Makes a child with a copy of this process's memory, in the group `into` from its first instant (frozen, if the group
-/// is). All signals are blocked in it. `into` needs `clone3`; without it, older calls do.
+/// Makes a child with a copy of this process's memory. All signals are blocked in it.
 ///
 /// # Errors
 ///
-/// As `clone3`: `ENOSYS` and `EPERM` where it is not allowed, `EAGAIN` where no more tasks are.
+/// As `clone`: `EAGAIN` where no more tasks are allowed.
 ///
 /// # Safety
 ///
 /// `child` runs in a copy of a process that may have had threads: it may only do what a signal handler may.
-pub(super) unsafe fn clone(
-    into: Option<BorrowedFd<'_>>,
-    exit_signal: i32,
-    child: impl FnOnce(Birth) -> std::convert::Infallible,
-) -> Result<Cloned, Errno> {
+pub(super) unsafe fn clone(child: impl FnOnce() -> std::convert::Infallible) -> Result<Cloned, Errno> {
     // A handler of ours that ran in the child would act on descriptors that it shares with us.
-    let before = set_signal_mask(ALL_SIGNALS);
+    let before = set_signal_mask(u64::MAX);
     let mut pidfd: RawFd = -1;
-    let mut birth = Birth { handlers_reset: true };
-    let mut made = clone3(into, exit_signal, &mut pidfd);
-    if into.is_none() && matches!(made, Err(Errno::NOSYS | Errno::PERM | Errno::INVAL)) {
-        birth.handlers_reset = false;
-        made = clone2(exit_signal, &mut pidfd);
-    }
+    let nothing = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: asks for no shared memory and no stack, which makes this a `fork`. The third argument is where the pidfd goes, on
+    // every architecture that Maxwell runs on.
+    let made = done(unsafe { libc::syscall(libc::SYS_clone, PIDFD, nothing, &raw mut pidfd, nothing, nothing) });
     if made == Ok(0) {
-        child(birth);
+        child();
     }
     set_signal_mask(before);
     let pid = Pid::from_raw(made?).ok_or(Errno::SRCH)?;
@@ -62,33 +45,9 @@ pub(super) unsafe fn clone(
     Ok(Cloned { pid, pidfd })
 }
 
-/// Calls `make` in a thread that has no descriptors but these, so that the child has no others either.
-pub(super) fn with_descriptors(
-    kept: &[RawFd],
-    make: impl FnOnce() -> Result<Cloned, Errno> + Send,
-) -> Result<Cloned, Errno> {
-    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.unsigned_abs()).collect();
-    kept.sort_unstable();
-    let alone = || {
-        // SAFETY: from here on this thread has a table of its own. It owns nothing in it, and nobody sees what it closes.
-        done(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_FILES) }))?;
-        close_all_but(&kept);
-        // The pidfd is in this thread's table, and ends with it.
-        make().map(|cloned| cloned.pid)
-    };
-    let pid = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(64 * 1024).spawn_scoped(scope, alone);
-        thread
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?
-            .join()
-            .unwrap_or(Err(Errno::FAULT))
-    })?;
-    // Nobody else waits for our child, so the number is still its own.
-    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-    Ok(Cloned { pid, pidfd })
-}
+const PIDFD: u64 = 0x1000;
 
-/// Closes every descriptor of this process, or of this thread if it has its own, but these, in ascending order.
+/// Closes every descriptor of this process, or of this thread if it has a table of its own, but these, in ascending order.
 pub(super) fn close_all_but(kept: &[u32]) {
     let mut from = 0;
     for fd in kept {
@@ -98,50 +57,6 @@ pub(super) fn close_all_but(kept: &[u32]) {
         from = fd.saturating_add(1);
     }
     close_range(from, u32::MAX);
-}
-
-/// `CLONE_CLEAR_SIGHAND` and `CLONE_INTO_CGROUP` do not fit the types that `libc` gives them.
-const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
-const INTO_CGROUP: u64 = 0x2_0000_0000;
-const PIDFD: u64 = 0x1000;
-
-fn clone3(into: Option<BorrowedFd<'_>>, exit_signal: i32, pidfd: &mut RawFd) -> Result<i32, Errno> {
-    /// `struct clone_args` of Linux 5.7.
-    #[repr(C, align(8))]
-    #[derive(Default)]
-    struct Arguments {
-        flags: u64,
-        pidfd: u64,
-        child_tid: u64,
-        parent_tid: u64,
-        exit_signal: u64,
-        stack: u64,
-        stack_size: u64,
-        tls: u64,
-        set_tid: u64,
-        set_tid_size: u64,
-        cgroup: u64,
-    }
-    let mut arguments = Arguments {
-        flags: PIDFD | CLEAR_SIGHAND,
-        pidfd: std::ptr::from_mut(pidfd) as u64,
-        exit_signal: u64::from(exit_signal.unsigned_abs()),
-        ..Arguments::default()
-    };
-    if let Some(group) = into {
-        arguments.flags |= INTO_CGROUP;
-        arguments.cgroup = u64::from(group.as_raw_fd().unsigned_abs());
-    }
-    // SAFETY: the structure is the kernel's, lives during the call, and asks for no shared memory and no stack, which makes
-    // this a `fork`. What the child may do is the caller's promise.
-    done(unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<Arguments>()) })
-}
-
-fn clone2(exit_signal: i32, pidfd: &mut RawFd) -> Result<i32, Errno> {
-    let flags = PIDFD | u64::from(exit_signal.unsigned_abs());
-    let nothing = std::ptr::null_mut::<libc::c_void>();
-    // SAFETY: as above; the third argument is where the pidfd goes, on every architecture that Maxwell runs on.
-    done(unsafe { libc::syscall(libc::SYS_clone, flags, nothing, std::ptr::from_mut(pidfd), nothing, nothing) })
 }
 
 /// Replaces this thread's signal mask. The C library's own function would leave out two signals.
@@ -154,7 +69,7 @@ pub(super) fn set_signal_mask(mask: u64) -> u64 {
 
 /// Gives signals their default action, but those that are ignored: `nohup` means it. `SIGPIPE` too, because Rust programs
 /// ignore it and no other program expects that.
-pub(super) fn reset_signals(birth: Birth) {
+pub(super) fn reset_signals(handlers_reset: bool) {
     let default = |signal| {
         // SAFETY: sets a default action; the structure is plain data.
         unsafe {
@@ -164,7 +79,7 @@ pub(super) fn reset_signals(birth: Birth) {
         }
     };
     default(libc::SIGPIPE);
-    if birth.handlers_reset {
+    if handlers_reset {
         return;
     }
     for signal in 1..=64 {
@@ -198,9 +113,15 @@ pub(super) fn close_on_exec_from(first: u32) {
 }
 
 /// Makes `target` the same as `source`, and open after `execve`.
-pub(super) fn redirect(source: BorrowedFd<'_>, target: RawFd) -> Result<(), Errno> {
+pub(super) fn redirect(source: RawFd, target: RawFd) -> Result<(), Errno> {
     // SAFETY: the caller is a child between `clone` and `execve`, where nothing owns `target`.
-    done(unsafe { libc::syscall(libc::SYS_dup3, source.as_raw_fd(), target, 0) }).map(drop)
+    done(unsafe { libc::syscall(libc::SYS_dup3, source, target, 0) }).map(drop)
+}
+
+/// A descriptor of a child's own table.
+pub(super) const fn borrow(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the caller is a child between `clone` and `execve`, which closes none of the descriptors it was given.
+    unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
 /// Sends without `SIGPIPE`.
@@ -251,6 +172,12 @@ fn span(time: libc::timeval) -> std::time::Duration {
 /// The answer of a system call whose answers fit an `int`.
 pub(super) fn done(answer: libc::c_long) -> Result<i32, Errno> {
     if answer < 0 { Err(last_error()) } else { Ok(i32::try_from(answer).unwrap_or(i32::MAX)) }
+}
+
+/// The answer of a system call that was made without the C library: an error is negative.
+pub(super) fn answer(answer: i64) -> Result<i32, Errno> {
+    let answer = i32::try_from(answer).unwrap_or(i32::MAX);
+    if answer < 0 { Err(Errno::from_raw_os_error(-answer)) } else { Ok(answer) }
 }
 
 /// `errno`, which the C library keeps for each thread; a child has a copy.

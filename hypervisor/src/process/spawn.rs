@@ -3,15 +3,12 @@
 //! The child is born in its group (`clone3`, `CLONE_INTO_CGROUP`): moving it there later would wait for a grace period of
 //! the kernel, some 100 ms now and then. If the group is frozen, the child is born frozen, and does nothing at all before
 //! its first slot is paid for. Everything it needs is made before; between `clone` and `execve` it makes system calls only.
-//! What fails there comes back through a pipe that `execve` closes.
-//!
-//! A child has copies of all descriptors of whoever made it until it executes, and a frozen one does not for as long as it
-//! is frozen: pipes would not end, files would not be closed, locks not be freed. So children for groups are made by a
-//! thread that has a table of descriptors of its own, with nothing in it but what the child needs.
+//! What fails there comes back through a pipe that `execve` closes. [`vfork`] tells how it is made.
 
 use std::convert::Infallible;
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -22,8 +19,9 @@ use rustix::process::{Gid, Uid};
 use super::cgroup::Cgroup;
 use super::child::Child;
 use super::exec::{Image, Nul, Stage, StartError};
-use super::raw::{self, Birth};
-use super::sandbox::{Prepared, SandboxError};
+use super::raw;
+use super::sandbox::{Armed, Prepared, SandboxError};
+use super::vfork::{self, Call};
 
 /// Whom a program runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,80 +125,92 @@ pub fn enter(
     group: Option<&Cgroup>,
     entry: Entry,
 ) -> Result<Child, SpawnError> {
-    let mut image = Image::new(&program.argv, &program.environment)?;
+    let image = Image::new(&program.argv, &program.environment)?;
     let name = program.argv.first().cloned().unwrap_or_default();
     let directory = program.directory.as_deref().unwrap_or_else(|| Path::new("."));
     image.look(directory).map_err(|errno| StartError { program: name.clone(), stage: Stage::Execute, errno })?;
 
-    let descriptors = |errno| SpawnError::Descriptors(errno);
     if let Some((target, _)) = streams.iter().find(|(target, _)| !(0..=MOST_TARGET).contains(target)) {
         return Err(SpawnError::Target(*target));
     }
     // Above every target, so that no redirection overwrites what is still needed.
     let above = streams.iter().map(|(target, _)| target + 1).max().unwrap_or(0).max(3);
-    let sources = streams.iter().map(|(target, source)| Ok((*target, fcntl_dupfd_cloexec(source, above)?)));
-    let sources = sources.collect::<Result<Vec<_>, _>>().map_err(descriptors)?;
-    let (start, report) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(descriptors)?;
-    let report = fcntl_dupfd_cloexec(&report, above).map_err(descriptors)?;
-    let mut joins: Vec<OwnedFd> = Vec::new();
-    for join in group.into_iter().flat_map(Cgroup::joins) {
-        joins.push(fcntl_dupfd_cloexec(join, above).map_err(descriptors)?);
-    }
+    // What the child has a copy of, and we need no longer when it is made.
+    let mut held: Vec<OwnedFd> = Vec::new();
+    let mut hold = |fd: BorrowedFd<'_>| {
+        let copy = fcntl_dupfd_cloexec(fd, above).map_err(SpawnError::Descriptors)?;
+        let number = copy.as_raw_fd();
+        held.push(copy);
+        Ok::<_, SpawnError>(number)
+    };
+    let sources =
+        streams.iter().map(|(target, source)| Ok((*target, hold(*source)?))).collect::<Result<_, SpawnError>>()?;
+    let (start, report) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(SpawnError::Descriptors)?;
+    let report = hold(report.as_fd())?;
+    let mut joins = group.into_iter().flat_map(Cgroup::joins).map(&mut hold).collect::<Result<Vec<_>, _>>()?;
+    let rules = sandbox.descriptor().map(|rules| hold(rules.as_fd())).transpose()?;
     let into = match (group, entry) {
-        (Some(group), Entry::Born) => Some(group.folder()),
+        (Some(group), Entry::Born) => Some(hold(group.folder())?),
         (Some(group), Entry::Moved) => {
             let path = group.path().join("cgroup.procs");
-            let opened = openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(descriptors)?;
-            joins.push(opened);
+            let opened = openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+            joins.push(hold(opened.map_err(SpawnError::Descriptors)?.as_fd())?);
             None
         }
         (None, _) => None,
     };
-    let groups = program.identity.iter().flat_map(|identity| &identity.groups).map(|gid| Gid::from_raw(*gid)).collect();
-    let directory = program.directory.as_deref().map(|path| {
-        use std::os::unix::ffi::OsStrExt;
-        std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(|_| Nul("the working directory"))
-    });
-    let mut birth = Newborn {
-        program,
+    let directory = program.directory.as_deref().map(|path| CString::new(path.as_os_str().as_bytes()));
+    let newborn = Newborn {
         sources,
         joins,
-        groups,
-        directory: directory.transpose()?,
-        sandbox: sandbox.above(above).map_err(descriptors)?,
-        image: &mut image,
-        report: report.as_fd(),
+        identity: program.identity.as_ref().map(Ids::of),
+        directory: directory.transpose().map_err(|_| Nul("the working directory"))?,
+        sandbox: sandbox.arm(rules),
+        image,
+        report,
     };
-    let kept = birth.descriptors(into);
+    let kept = held.iter().map(AsRawFd::as_raw_fd).chain([0, 1, 2]).collect();
+    let vfork = if entry == Entry::Born { Call::Clone3 { into } } else { Call::Clone };
     // SAFETY: `live` makes system calls with what was made above; it allocates nothing and takes no lock.
-    let mut make = || unsafe { raw::clone(into, libc::SIGCHLD, |how| birth.live(how)) };
-    // Without a group it cannot be frozen, and closes the descriptors in a moment by executing.
-    let cloned = if group.is_some() { raw::with_descriptors(&kept, make) } else { make() };
-    Ok(Child::of(cloned.map_err(SpawnError::Clone)?, Some((start, name))))
+    let cloned = unsafe { vfork::vfork(vfork, kept, newborn, Newborn::live) }.map_err(SpawnError::Clone)?;
+    Ok(Child::of(cloned, Some((start, name))))
 }
 
-/// A child between `clone` and `execve`.
-struct Newborn<'a> {
-    program: &'a Program,
-    sources: Vec<(RawFd, OwnedFd)>,
-    joins: Vec<OwnedFd>,
+/// An identity as the kernel takes it.
+struct Ids {
+    uid: Uid,
+    gid: Gid,
     groups: Vec<Gid>,
-    directory: Option<std::ffi::CString>,
-    sandbox: super::sandbox::Armed<'a>,
-    image: &'a mut Image,
-    report: BorrowedFd<'a>,
 }
 
-impl Newborn<'_> {
-    /// What it needs, besides the standard streams.
-    fn descriptors(&self, into: Option<BorrowedFd<'_>>) -> Vec<RawFd> {
-        let sources = self.sources.iter().map(|(_, source)| source);
-        let owned = sources.chain(&self.joins).chain(self.sandbox.descriptor()).map(AsRawFd::as_raw_fd);
-        owned.chain([0, 1, 2, self.report.as_raw_fd()]).chain(into.map(|group| group.as_raw_fd())).collect()
+impl Ids {
+    fn of(identity: &Identity) -> Self {
+        let groups = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+        Self { uid: Uid::from_raw(identity.uid), gid: Gid::from_raw(identity.gid), groups }
     }
 
-    fn live(&mut self, how: Birth) -> Infallible {
-        raw::reset_signals(how);
+    /// The thread's calls, not the C library's: those signal all threads of the process that the child was made by.
+    fn assume(&self) -> Result<(), Errno> {
+        rustix::thread::set_thread_groups(&self.groups)?;
+        rustix::thread::set_thread_res_gid(self.gid, self.gid, self.gid)?;
+        rustix::thread::set_thread_res_uid(self.uid, self.uid, self.uid)
+    }
+}
+
+/// A child between `clone` and `execve`. Descriptors are numbers in its own table.
+struct Newborn {
+    sources: Vec<(RawFd, RawFd)>,
+    joins: Vec<RawFd>,
+    identity: Option<Ids>,
+    directory: Option<CString>,
+    sandbox: Armed,
+    image: Image,
+    report: RawFd,
+}
+
+impl Newborn {
+    fn live(&mut self, handlers_reset: bool) -> Infallible {
+        raw::reset_signals(handlers_reset);
         let (stage, errno) = match self.prepare() {
             Ok(()) => {
                 raw::set_signal_mask(0);
@@ -208,38 +218,30 @@ impl Newborn<'_> {
             }
             Err(failed) => failed,
         };
-        let _ = rustix::io::write(self.report, &StartError::words(stage, errno));
+        let _ = rustix::io::write(raw::borrow(self.report), &StartError::words(stage, errno));
         raw::exit(if (stage, errno) == (Stage::Execute, Errno::NOENT) { 127 } else { 126 })
     }
 
     fn prepare(&self) -> Result<(), (Stage, Errno)> {
         let at = |stage| move |errno| (stage, errno);
-        // A group moves first: what follows is already metered.
+        // Groups first: what follows is already metered.
         for join in &self.joins {
-            rustix::io::write(join, b"0").map_err(at(Stage::Groups))?;
+            rustix::io::write(raw::borrow(*join), b"0").map_err(at(Stage::Groups))?;
         }
         if self.sandbox.session() {
             rustix::process::setsid().map_err(at(Stage::Session))?;
         }
         raw::close_on_exec_from(3);
         for (target, source) in &self.sources {
-            raw::redirect(source.as_fd(), *target).map_err(at(Stage::Descriptors))?;
+            raw::redirect(*source, *target).map_err(at(Stage::Descriptors))?;
         }
         self.sandbox.limit().map_err(at(Stage::Limits))?;
-        if let Some(identity) = &self.program.identity {
-            self.become_somebody(identity).map_err(at(Stage::Identity))?;
+        if let Some(identity) = &self.identity {
+            identity.assume().map_err(at(Stage::Identity))?;
         }
         if let Some(directory) = &self.directory {
             rustix::process::chdir(directory.as_c_str()).map_err(at(Stage::Directory))?;
         }
         self.sandbox.confine()
-    }
-
-    /// The thread's calls, not the C library's: those signal all threads of the process that we are a copy of.
-    fn become_somebody(&self, identity: &Identity) -> Result<(), Errno> {
-        let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-        rustix::thread::set_thread_groups(&self.groups)?;
-        rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-        rustix::thread::set_thread_res_uid(uid, uid, uid)
     }
 }

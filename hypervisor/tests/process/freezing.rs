@@ -80,7 +80,10 @@ fn whatever_it_does_it_freezes_and_dies_and_its_group_goes() {
             assert_eq!(group.freezer().pids(10_000).unwrap().len(), 500);
             assert_eq!(group.freezer().pids(7).unwrap().len(), 7);
         }
-        running.child.signal(Signal::TERM).ok();
+        if words[0] == "ignore-term" {
+            assert_eq!(running.line(), "ignoring");
+            running.child.signal(Signal::TERM).unwrap();
+        }
         for _ in 0..5 {
             // A storm of execs that never froze would show here.
             group.freezer().freeze(PATIENCE).unwrap_or_else(|error| panic!("{words:?}: {error}"));
@@ -150,7 +153,9 @@ fn ten_thousand_cycles_leak_nothing_and_leave_nothing_half_frozen() {
     }
     println!("10,000 cycles: {undone} undone, {half_frozen} half frozen, {ran_while_frozen} ran while frozen");
     assert_eq!((undone, half_frozen, ran_while_frozen), (0, 0, 0));
-    assert_eq!((descriptors(), group.freezer().pids(100).unwrap()), (fds, pids));
+    // Other tests have some too; a leak of one a cycle would be ten thousand.
+    assert!(descriptors() < fds + 200, "{fds} descriptors before, {} after", descriptors());
+    assert_eq!(group.freezer().pids(100).unwrap(), pids);
     assert!(counter() > first, "it never ran between freezes");
     let path = arena.subtree.path().to_owned();
     drop(counting);

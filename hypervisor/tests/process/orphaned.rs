@@ -1,13 +1,15 @@
 //! Maxwell is killed: its keeper cleans up; the keeper is killed too: the next one sweeps.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use maxwell_hypervisor::process::cgroup::{Hierarchy, leftovers, sweep};
 use maxwell_hypervisor::process::sandbox::Sandbox;
+use maxwell_hypervisor::process::spawn::{Identity, Program};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::arena::{Arena, PATIENCE, Running, run_hostile, start, until};
+use crate::arena::{Arena, PATIENCE, Running, hostile, run, run_hostile, start, until};
 
 /// Another Maxwell, with three agents: running, frozen, and born frozen.
 struct Owner {
@@ -25,7 +27,10 @@ impl Owner {
         std::fs::create_dir(&base).unwrap();
         let place = Hierarchy::below(Path::new("/"), &base).unwrap();
         let program = run_hostile(&["own", base.to_str().unwrap()]);
-        let mut running = start(&program, &Sandbox::off(), None).unwrap();
+        Self::of(start(&program, &Sandbox::off(), None).unwrap(), place)
+    }
+
+    fn of(mut running: Running, place: Hierarchy) -> Self {
         let line = running.line();
         let mut words = line.split(' ');
         let subtree = PathBuf::from(words.next().unwrap());
@@ -87,6 +92,35 @@ fn with_the_keeper_killed_as_well_the_next_start_sweeps() {
     assert_eq!(sweep(&owner.place, PATIENCE).unwrap(), left);
     until("all are dead", || !owner.agents.iter().any(|pid| alive(*pid)));
     assert!(!owner.subtree.exists() && owner.twins().is_empty());
+}
+
+/// What systemd's `Delegate=yes` gives: a group that belongs to somebody who is not root.
+#[test]
+fn without_root_a_delegated_group_is_enough() {
+    let Some(arena) = Arena::new() else { return };
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: not root, so nobody to delegate to");
+        return;
+    }
+    let group = arena.group("delegated");
+    let nobody = Some(65_534);
+    std::os::unix::fs::chown(group.path(), nobody, nobody).unwrap();
+    for file in ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+        std::os::unix::fs::chown(group.path().join(file), nobody, nobody).unwrap();
+    }
+    let place = Hierarchy::below(Path::new("/"), group.path()).unwrap();
+    let identity = Identity { uid: 65_534, gid: 65_534, groups: Vec::new() };
+    // A copy that nobody may execute, wherever the build is.
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = folder.path().join("hostile");
+    std::fs::copy(hostile(), &copy).unwrap();
+    let program = Program { argv: vec![copy.into(), "own".into(), "".into()], identity: Some(identity), ..run(&[""]) };
+    let mut owner = Owner::of(start(&program, &Sandbox::off(), Some(&group)).unwrap(), place);
+    assert_eq!(owner.subtree.parent().unwrap().parent().unwrap(), group.path());
+    owner.kill();
+    until("the keeper removes the subtree", || !owner.subtree.exists());
+    until("all are dead, the keeper too", || !owner.agents.iter().chain([&owner.keeper]).any(|pid| alive(*pid)));
 }
 
 #[test]

@@ -163,3 +163,28 @@ fn it_runs_as_somebody_else() {
     let (said, _) = start(&program, &Sandbox::default(), None).unwrap().finish();
     assert_eq!(said, "65534\n65533\n65533 65532");
 }
+
+#[test]
+fn hundreds_of_children_leave_no_thread_behind() {
+    let Some(arena) = Arena::new() else { return };
+    let group = arena.group("many");
+    let spawn_one = || {
+        let prepared = Sandbox::default().prepare(&around(&[])).unwrap();
+        spawn(&run(&["true"]), &[], &prepared, Some(&group)).unwrap()
+    };
+    for _ in 0..200 {
+        assert_eq!(spawn_one().wait().unwrap().exit.code(), 0);
+    }
+    // One that is born frozen, and dies so.
+    group.freezer().freeze(PATIENCE).unwrap();
+    let mut unborn = spawn_one();
+    group.freezer().kill().unwrap();
+    assert_eq!(unborn.wait().unwrap().exit.code(), 137);
+    until("the threads that made them have ended", || {
+        let names = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        // Those of other tests come and go.
+        names
+            .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+            .all(|name| name != "maxwell-spawn\n")
+    });
+}

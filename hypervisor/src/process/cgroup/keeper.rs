@@ -82,7 +82,7 @@ impl Keeper {
         };
         // SAFETY: `keep` runs in the child. It touches only what was made above, allocates nothing, takes no lock, and never
         // returns.
-        let child = unsafe { raw::clone(None, 0, |_| keep(&tools)) }?;
+        let child = unsafe { raw::clone(|| keep(&tools)) }?;
         Ok(Self { pipe, child: Child::of(child, None), dismissed: false })
     }
 

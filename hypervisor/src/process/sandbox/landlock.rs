@@ -7,7 +7,7 @@
 //! What a kernel does not know is left out; [`Written`] says what was enforced.
 
 use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -169,7 +169,7 @@ impl Open {
 }
 
 /// Takes the rules upon this thread, which must have renounced new privileges or be root. Runs between `clone` and `execve`.
-pub(super) fn restrict(rules: &OwnedFd, to_itself: u64) -> Result<(), Errno> {
+pub(super) fn restrict(rules: RawFd, to_itself: u64) -> Result<(), Errno> {
     // Only the child knows which process it is. Its own children get no such rule; few programs write there at all.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     if let Ok(itself) = openat(CWD, c"/proc/self", flags, Mode::empty()) {
@@ -182,13 +182,10 @@ pub(super) fn restrict(rules: &OwnedFd, to_itself: u64) -> Result<(), Errno> {
         let beneath = Beneath { access: to_itself, parent: itself.as_raw_fd() };
         const PATH_BENEATH: u32 = 1;
         // SAFETY: the structure is the kernel's and lives during the call. If it is refused, there is a right less.
-        unsafe {
-            libc::syscall(libc::SYS_landlock_add_rule, rules.as_raw_fd(), PATH_BENEATH, &raw const beneath, 0u32)
-        };
+        unsafe { libc::syscall(libc::SYS_landlock_add_rule, rules, PATH_BENEATH, &raw const beneath, 0u32) };
     }
     // SAFETY: takes rights away from this thread, the only one of a child.
-    super::super::raw::done(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0u32) })
-        .map(drop)
+    super::super::raw::done(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules, 0u32) }).map(drop)
 }
 
 impl Rules {

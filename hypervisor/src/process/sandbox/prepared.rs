@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use seccompiler::BpfProgram;
 use serde::Serialize;
@@ -93,42 +93,50 @@ impl Prepared {
         &self.enforced
     }
 
-    /// With its descriptors out of the way of numbers below `above`.
-    pub(in crate::process) fn above(&self, above: RawFd) -> Result<Armed<'_>, Errno> {
-        let rules = self.rules.as_ref().map(|rules| fcntl_dupfd_cloexec(&rules.fd, above)).transpose()?;
-        Ok(Armed { prepared: self, rules })
-    }
-}
-
-/// A sandbox that a child takes upon itself. Allocates nothing.
-pub(in crate::process) struct Armed<'a> {
-    prepared: &'a Prepared,
-    rules: Option<OwnedFd>,
-}
-
-impl Armed<'_> {
-    pub(in crate::process) const fn session(&self) -> bool {
-        self.prepared.session
+    /// What a child takes with it. `rules` is the number under which it has the rules' descriptor.
+    pub(in crate::process) fn arm(&self, rules: Option<RawFd>) -> Armed {
+        Armed {
+            no_new_privs: self.no_new_privs,
+            session: self.session,
+            limits: self.limits.clone(),
+            rules: rules.zip(self.rules.as_ref().map(Rules::to_itself)),
+            filter: self.filter.clone(),
+        }
     }
 
     /// The descriptor that it takes to be confined.
-    pub(in crate::process) const fn descriptor(&self) -> Option<&OwnedFd> {
-        self.rules.as_ref()
+    pub(in crate::process) fn descriptor(&self) -> Option<&OwnedFd> {
+        self.rules.as_ref().map(|rules| &rules.fd)
+    }
+}
+
+/// A sandbox that a child takes upon itself. Allocates nothing then.
+pub(in crate::process) struct Armed {
+    no_new_privs: bool,
+    session: bool,
+    limits: Vec<(Resource, Rlimit)>,
+    rules: Option<(RawFd, u64)>,
+    filter: Option<BpfProgram>,
+}
+
+impl Armed {
+    pub(in crate::process) const fn session(&self) -> bool {
+        self.session
     }
 
     pub(in crate::process) fn limit(&self) -> Result<(), Errno> {
-        self.prepared.limits.iter().try_for_each(|(resource, limit)| setrlimit(*resource, *limit))
+        self.limits.iter().try_for_each(|(resource, limit)| setrlimit(*resource, *limit))
     }
 
     /// The last steps, in the only order that works: seccomp could refuse what the others need.
     pub(in crate::process) fn confine(&self) -> Result<(), (Stage, Errno)> {
-        if self.prepared.no_new_privs {
+        if self.no_new_privs {
             rustix::thread::set_no_new_privs(true).map_err(|errno| (Stage::NoNewPrivileges, errno))?;
         }
-        if let (Some(fd), Some(rules)) = (&self.rules, &self.prepared.rules) {
-            landlock::restrict(fd, rules.to_itself()).map_err(|errno| (Stage::Landlock, errno))?;
+        if let Some((rules, to_itself)) = self.rules {
+            landlock::restrict(rules, to_itself).map_err(|errno| (Stage::Landlock, errno))?;
         }
-        if let Some(filter) = &self.prepared.filter {
+        if let Some(filter) = &self.filter {
             seccomp::install(filter).map_err(|errno| (Stage::Seccomp, errno))?;
         }
         Ok(())
