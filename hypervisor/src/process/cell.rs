@@ -30,6 +30,7 @@ use maxwell_core::reason::Trap;
 use maxwell_core::{AgentId, Bytes, Micros};
 use rustix::process::Signal;
 
+use super::census::Counted;
 use super::child::Exit;
 use super::command::Command;
 use super::demand::Demand;
@@ -64,6 +65,8 @@ pub struct ProcessCell {
     body: Mutex<Body>,
     /// How its command ended.
     ended: Mutex<Option<Exit>>,
+    /// What its processes are seen to do.
+    counted: Mutex<Arc<Counted>>,
     /// For signals from outside, which do not wait for a turn's end.
     pidfd: Mutex<Option<OwnedFd>>,
 }
@@ -99,7 +102,7 @@ impl ProcessCell {
     pub(super) fn new(id: AgentId, command: Command, workshop: Arc<Workshop>) -> Result<Self, ProcessError> {
         let account = Arc::new(Account::new(id));
         let mut life = workshop.conceive(id, &command, &account)?;
-        let pidfd = Mutex::new(life.pidfd());
+        let (pidfd, counted) = (Mutex::new(life.pidfd()), Mutex::new(life.counted()));
         let body = Body {
             life: Some(life),
             demand: Demand::new(command.slots),
@@ -108,7 +111,7 @@ impl ProcessCell {
             unbilled_ns: 0,
             broken: None,
         };
-        Ok(Self { id, command, workshop, account, body: Mutex::new(body), ended: Mutex::new(None), pidfd })
+        Ok(Self { id, command, workshop, account, body: Mutex::new(body), ended: Mutex::new(None), counted, pidfd })
     }
 
     /// What the agent shares with the market.
@@ -121,6 +124,14 @@ impl ProcessCell {
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         *lock(&self.ended)
+    }
+
+    /// Which of its programs erased how much, most first: by samples, for reports and not for bills. Empty where the kernel
+    /// does not count.
+    #[must_use]
+    pub fn erasers(&self) -> Vec<(String, u64)> {
+        self.workshop.sample();
+        lock(&self.counted).erasers()
     }
 
     /// Sends a signal to its command, if that still runs. A frozen one takes it when it is thawed.
@@ -333,6 +344,7 @@ impl Cell for ProcessCell {
         match self.workshop.conceive(self.id, &self.command, &self.account) {
             Ok(mut life) => {
                 *lock(&self.pidfd) = life.pidfd();
+                *lock(&self.counted) = life.counted();
                 body.life = Some(life);
             }
             // It is told in its first turn, which has no life to run.

@@ -1,12 +1,13 @@
 //! How much memory agents hold, looked at now and then by a thread of its own: reading it takes some ten microseconds a
 //! process, which a slot has better uses for.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use maxwell_ebpf::{Held, Smaps};
+use maxwell_ebpf::{ErasureMeter, Held, Smaps};
 
 use crate::lock;
 
@@ -19,11 +20,18 @@ const FEW: usize = 8;
 /// The most processes of one agent that are looked at.
 pub(super) const MOST: usize = 4_096;
 
+/// The most names of programs that are kept for one agent; what others erase is kept under the last.
+const NAMES: usize = 32;
+
 /// What the census found of one agent.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     held: AtomicU64,
     erased: AtomicU64,
+    /// What the kernel calls its group; zero if it has none.
+    cgroup: u64,
+    /// Which of its programs erased how much, as far as samples tell.
+    erasers: Mutex<BTreeMap<String, u64>>,
     /// The agent's `cgroup.procs`, or whatever lists its processes.
     source: Mutex<Option<Source>>,
 }
@@ -46,9 +54,9 @@ impl std::fmt::Debug for Source {
 
 impl Counted {
     /// An agent whose processes `pids` lists. `estimate` says whether erased bytes are estimated.
-    pub(super) fn new(pids: List, estimate: bool) -> Arc<Self> {
+    pub(super) fn new(cgroup: u64, pids: List, estimate: bool) -> Arc<Self> {
         let source = Source { pids, held: Held::default(), smaps: estimate.then(Smaps::default) };
-        Arc::new(Self { source: Mutex::new(Some(source)), ..Self::default() })
+        Arc::new(Self { cgroup, source: Mutex::new(Some(source)), ..Self::default() })
     }
 
     /// What it holds: looked at now if it has few processes, since what it will be taxed on at its end is covered by this;
@@ -68,6 +76,19 @@ impl Counted {
 
     pub(super) fn erased(&self) -> u64 {
         self.erased.load(Ordering::Relaxed)
+    }
+
+    /// Which of its programs erased how much, by samples; most first.
+    pub(super) fn erasers(&self) -> Vec<(String, u64)> {
+        let mut all: Vec<_> = lock(&self.erasers).iter().map(|(name, bytes)| (name.clone(), *bytes)).collect();
+        all.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        all
+    }
+
+    fn note(&self, name: String, bytes: u64) {
+        let mut erasers = lock(&self.erasers);
+        let name = if erasers.len() < NAMES || erasers.contains_key(&name) { name } else { "(others)".to_owned() };
+        *erasers.entry(name).or_default() += bytes;
     }
 
     /// Looks at it now.
@@ -97,15 +118,22 @@ pub(super) struct Census {
 }
 
 impl Census {
-    pub(super) fn start() -> std::io::Result<Self> {
+    pub(super) fn start(meter: Option<Arc<Mutex<ErasureMeter>>>) -> std::io::Result<Self> {
         let (agents, quit) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (theirs, stop) = (Arc::clone(&agents), Arc::clone(&quit));
-        let thread = std::thread::Builder::new().name("maxwell-census".into()).spawn(move || look(&theirs, &stop))?;
+        let thread = std::thread::Builder::new()
+            .name("maxwell-census".into())
+            .spawn(move || look(&theirs, meter.as_deref(), &stop))?;
         Ok(Self { agents, quit, thread: Some(thread) })
     }
 
     pub(super) fn add(&self, agent: &Arc<Counted>) {
         lock(&self.agents).push(Arc::downgrade(agent));
+    }
+
+    /// Takes the samples that have come since the last look.
+    pub(super) fn sample(&self, meter: &Mutex<ErasureMeter>) {
+        sample(&self.agents, meter);
     }
 }
 
@@ -120,7 +148,16 @@ impl Drop for Census {
     }
 }
 
-fn look(agents: &Mutex<Vec<Weak<Counted>>>, quit: &AtomicBool) {
+fn sample(agents: &Mutex<Vec<Weak<Counted>>>, meter: &Mutex<ErasureMeter>) {
+    let all: Vec<Arc<Counted>> = lock(agents).iter().filter_map(Weak::upgrade).collect();
+    lock(meter).samples(|sample| {
+        if let Some(agent) = all.iter().find(|agent| agent.cgroup == sample.cgroup) {
+            agent.note(sample.name(), sample.bytes);
+        }
+    });
+}
+
+fn look(agents: &Mutex<Vec<Weak<Counted>>>, meter: Option<&Mutex<ErasureMeter>>, quit: &AtomicBool) {
     while !quit.load(Ordering::Acquire) {
         let began = Instant::now();
         let all: Vec<Arc<Counted>> = {
@@ -130,6 +167,9 @@ fn look(agents: &Mutex<Vec<Weak<Counted>>>, quit: &AtomicBool) {
         };
         all.iter().for_each(|agent| agent.look());
         drop(all);
+        if let Some(meter) = meter {
+            sample(agents, meter);
+        }
         std::thread::park_timeout(LEAST.max(began.elapsed() * SHARE));
     }
 }

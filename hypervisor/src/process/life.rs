@@ -198,6 +198,11 @@ impl Life {
         self.told_held
     }
 
+    /// What the census finds of it.
+    pub(super) fn counted(&self) -> Arc<Counted> {
+        Arc::clone(&self.counted)
+    }
+
     /// Memory that the market was told of last.
     pub(super) fn told_held(&self) -> Bytes {
         self.told_held

@@ -59,7 +59,7 @@ pub(super) enum Ground {
 #[derive(Debug)]
 pub(super) struct Workshop {
     ground: Ground,
-    meter: Result<Mutex<ErasureMeter>, EbpfError>,
+    meter: Result<Arc<Mutex<ErasureMeter>>, EbpfError>,
     broker: Broker,
     census: Census,
     morgue: mpsc::Sender<Life>,
@@ -72,7 +72,7 @@ pub(super) struct Workshop {
 impl Workshop {
     pub(super) fn new(ground: Ground, forbidden: Vec<PathBuf>, board: Arc<Board>) -> Result<Arc<Self>, ProcessError> {
         let meter = match &ground {
-            Ground::Groups(subtree) => ErasureMeter::open(subtree.level() + 1).map(Mutex::new),
+            Ground::Groups(subtree) => ErasureMeter::open(subtree.level() + 1).map(|meter| Arc::new(Mutex::new(meter))),
             Ground::Signals(why) => Err(EbpfError::Unsupported(why.clone())),
         };
         let (morgue, dead) = mpsc::channel::<Life>();
@@ -84,13 +84,13 @@ impl Workshop {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
         Ok(Arc::new(Self {
             ground,
-            meter,
             broker: Broker::start(board, Rate::default())?,
-            census: Census::start()?,
+            census: Census::start(meter.as_ref().ok().cloned())?,
             morgue,
             cores,
             lives: AtomicU64::new(0),
             forbidden,
+            meter,
         }))
     }
 
@@ -141,7 +141,7 @@ impl Workshop {
                 let procs = group.path().join("cgroup.procs");
                 let proof = self.meter.as_ref().ok().and_then(|meter| lock(meter).watch(group.id()).ok());
                 let estimate = proof.is_none();
-                let counted = Counted::new(Box::new(move || pids(&procs)), estimate);
+                let counted = Counted::new(group.id(), Box::new(move || pids(&procs)), estimate);
                 let child = spawn(&program, &streams, &sandbox, Some(&group))?;
                 self.census.add(&counted);
                 let proof = proof.map_or(Proof::Census, Proof::Kernel);
@@ -154,7 +154,7 @@ impl Workshop {
                 let tree = Tree::new(child, &token)?;
                 let known = Arc::new(Mutex::new(tree.pids()));
                 let theirs = Arc::clone(&known);
-                let counted = Counted::new(Box::new(move || lock(&theirs).clone()), true);
+                let counted = Counted::new(0, Box::new(move || lock(&theirs).clone()), true);
                 self.census.add(&counted);
                 let mut life = Life::new(Holder::Tree { tree, known }, Proof::Census, counted, command.wait_all);
                 // What it did until here is on its first bill.
@@ -169,6 +169,13 @@ impl Workshop {
     /// Tells an agent that it ends.
     pub(super) fn announce(&self, account: &Account, grace: Duration) {
         self.broker.condemn(account.agent(), account.standing().reason, grace);
+    }
+
+    /// Takes the newest samples of who erased.
+    pub(super) fn sample(&self) {
+        if let Ok(meter) = &self.meter {
+            self.census.sample(meter);
+        }
     }
 
     /// An agent is gone: nobody listens to it any more.
