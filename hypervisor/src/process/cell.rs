@@ -44,11 +44,13 @@ use crate::{Cell, Ran, Report, Turn, Utterance, lock, priority};
 /// The shortest time between two looks at the clock.
 const LOOK_LEAST: Duration = Duration::from_micros(200);
 /// The longest: a turn may be called off.
-const LOOK_MOST: Duration = Duration::from_millis(2);
+const LOOK_MOST: Duration = Duration::from_millis(4);
 /// While others stand by, who uses less than a fiftieth of this gives up its turn.
 const IDLE: Duration = Duration::from_millis(1);
-/// Memory is released no faster than this: tens of gigabytes a second.
-const FASTEST_BYTES_PER_NS: u64 = 32;
+/// Memory is released no faster than this by two cores (docs/benchmarks.md has 1.9 GB/s for one), so that a look in time
+/// sees it; but no more than a look each millisecond, which is what the tax on some megabytes is worth.
+const FASTEST_BYTES_PER_NS: u64 = 4;
+const ERASING_LOOK: Duration = Duration::from_millis(1);
 /// How long the group may take to die when its command has ended, so that what it held is on its last bill.
 const END_PATIENCE: Duration = Duration::from_millis(100);
 /// Core time of a slot that is paid ahead, for lingering: the guard before the tick's end, and the longest wait after it.
@@ -180,7 +182,7 @@ impl ProcessCell {
                 }
                 look = (now, used_ns);
             }
-            let erasing = Duration::from_nanos((erasable - erased) / FASTEST_BYTES_PER_NS);
+            let erasing = Duration::from_nanos((erasable - erased) / FASTEST_BYTES_PER_NS).max(ERASING_LOOK);
             let rest = Duration::from_nanos((limit_ns - used_ns) / self.workshop.cores()).min(erasing);
             let next = rest.clamp(LOOK_LEAST, if turn.is_contended() { IDLE } else { LOOK_MOST });
             match life.wait(next.min(turn.ends().saturating_duration_since(now))) {
