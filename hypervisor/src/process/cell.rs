@@ -161,6 +161,7 @@ impl ProcessCell {
         let bought = turn.ends().saturating_duration_since(began).saturating_mul(u32::from(turn.slots()));
         let limit_ns = life.clock_ns().saturating_add(nanos(bought).saturating_sub(life.take_excess()));
         let mut look = (began, life.clock_ns());
+        let mut last_ns = u64::MAX;
         loop {
             let now = Instant::now();
             if turn.is_over(now) {
@@ -184,6 +185,9 @@ impl ProcessCell {
             }
             let erasing = Duration::from_nanos((erasable - erased) / FASTEST_BYTES_PER_NS).max(ERASING_LOOK);
             let rest = Duration::from_nanos((limit_ns - used_ns) / self.workshop.cores()).min(erasing);
+            // Who sleeps is woken by few, and looked at seldom.
+            let rest = if used_ns == last_ns { LOOK_MOST } else { rest };
+            last_ns = used_ns;
             let next = rest.clamp(LOOK_LEAST, if turn.is_contended() { IDLE } else { LOOK_MOST });
             match life.wait(next.min(turn.ends().saturating_duration_since(now))) {
                 Ok(false) => {}

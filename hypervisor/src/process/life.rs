@@ -116,6 +116,8 @@ pub(super) struct Life {
     counted: Arc<Counted>,
     wait_all: bool,
     thawed: bool,
+    /// Its command has ended.
+    child_gone: bool,
     /// Up to which reading of its clock it has paid.
     paid_ns: u64,
     /// The newest reading: what it cannot read any more it keeps.
@@ -134,6 +136,7 @@ impl Life {
             proof,
             counted,
             wait_all,
+            child_gone: false,
             thawed: matches!(holder, Holder::Tree { .. }),
             holder,
             paid_ns: 0,
@@ -264,16 +267,19 @@ impl Life {
     ///
     /// Its program never started, and why.
     pub(super) fn wait(&mut self, patience: Duration) -> Result<bool, (Trap, String)> {
-        if !self.child_ended() {
+        if !self.child_gone {
             let pidfd = self.child().pidfd();
-            wait_for(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], patience);
+            if !wait_for(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], patience) {
+                return Ok(false);
+            }
+            self.child_gone = self.child_ended();
         } else if self.wait_all {
             self.wait_empty(patience);
         }
         if let Some(Err(error)) = self.child().started() {
             return Err((Trap::Start, error.to_string()));
         }
-        Ok(self.child_ended() && (!self.wait_all || self.is_empty()))
+        Ok(self.child_gone && (!self.wait_all || self.is_empty()))
     }
 
     fn child_ended(&mut self) -> bool {
@@ -374,8 +380,9 @@ impl Drop for Life {
     }
 }
 
-fn wait_for(events: &mut [PollFd<'_>], patience: Duration) {
+/// Whether something happened in time.
+fn wait_for(events: &mut [PollFd<'_>], patience: Duration) -> bool {
     let timeout = Timespec::try_from(patience).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
     // An interrupted wait is a short one.
-    let _ = poll(events, Some(&timeout));
+    poll(events, Some(&timeout)).is_ok_and(|ready| ready > 0)
 }
