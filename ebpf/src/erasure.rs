@@ -95,7 +95,11 @@ impl ErasureMeter {
         self.running.attachment
     }
 
-    /// Watches an agent's cgroup, from zero. Watch it before the agent's first task is in it.
+    /// Watches an agent's cgroup, from zero.
+    ///
+    /// Watch it before the agent's first task is in it, and take what is read when that task has become the agent's program
+    /// for zero: a forked child shares its parent's memory until `exec`, and whatever the parent drops in the meantime is the
+    /// child's to erase. (`vfork` and `posix_spawn` do not share in this way.)
     ///
     /// `cgroup_id` is the id of a group at the level that the meter was opened for ([`crate::cgroup::id`]); a group at another
     /// level is accepted and stays at zero.

@@ -21,8 +21,8 @@ pub(crate) fn hoarding(group: &Group) {
     println!("### Erasure meter: to give back or to keep\n");
     println!(
         "The Python program above, once as it is and once with an allocator that keeps everything \
-         (`MALLOC_TRIM_THRESHOLD_` and `MALLOC_MMAP_THRESHOLD_` at 1 GiB, `MALLOC_MMAP_MAX_=0`); then each waits a minute with what it has kept. \
-         Joules at the default rates and 300 K: a byte held for {:.1} s costs as much as a byte erased. Held: mean, looked at every 5 ms.\n",
+         (`MALLOC_TRIM_THRESHOLD_` and `MALLOC_MMAP_THRESHOLD_` at 1 GiB, `MALLOC_MMAP_MAX_=0`); in the end it drops all it has. The last column is what its \
+         allocator keeps then, for a minute. Joules at the default rates and 300 K: a byte held for {:.1} s costs as much as a byte erased. Held: mean, looked at every 5 ms.\n",
         TAX / RENT
     );
     println!(

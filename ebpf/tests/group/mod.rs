@@ -3,7 +3,6 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test program uses a part")]
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -52,21 +51,11 @@ impl Group {
         maxwell_ebpf::cgroup::level(&self.folder).unwrap()
     }
 
-    /// A command that runs in the group from its first instruction.
+    /// A command that runs in the group from its first instruction. A shell joins it and becomes the command: a fork of this
+    /// process would be charged for what this process drops before the fork has become another program.
     pub(crate) fn command(&self, program: &Path) -> Command {
-        let procs = std::ffi::CString::new(self.folder.join("cgroup.procs").to_str().unwrap()).unwrap();
-        let mut command = Command::new(program);
-        // SAFETY: between fork and exec it only makes system calls; the path was made before.
-        unsafe {
-            command.pre_exec(move || {
-                let file = libc::open(procs.as_ptr(), libc::O_WRONLY);
-                if file < 0 || libc::write(file, c"0".as_ptr().cast(), 1) != 1 {
-                    return Err(std::io::Error::last_os_error());
-                }
-                libc::close(file);
-                Ok(())
-            })
-        };
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo 0 > \"$0/cgroup.procs\" && exec \"$@\""]).arg(&self.folder).arg(program);
         command
     }
 
