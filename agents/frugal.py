@@ -152,25 +152,28 @@ class Trader:
             if error.reason != "too_many_lines":
                 raise
 
-    def sponsor(self):
-        """Who pays best for primes, or None."""
+    def sponsor(self, prime):
+        """Who pays best for primes as large as this one, or None."""
         offers = [o for o in self.maxwell.sponsors()["sponsors"] if o["kind"] == "prime" and o["funded"]]
+        offers = [offer for offer in offers if offer["least"] <= prime]
         return max(offers, key=lambda offer: offer["reward"], default=None)
 
     def sell(self, primes, core_s):
         """Sells primes; False when nobody buys any more."""
-        sponsor = self.sponsor()
+        if not primes:
+            self.core += core_s
+            return True
+        sponsor = self.sponsor(primes[0])
         if sponsor is None:
             return False
         self.core += core_s
         for prime in primes:
-            if prime >= sponsor.get("least", 0):
-                try:
-                    self.earned += self.maxwell.submit(sponsor=sponsor["sponsor"], unit=prime)["reward"]
-                except MaxwellError as error:
-                    if error.reason != "too_many_claims":
-                        raise
-                    break
+            try:
+                self.earned += self.maxwell.submit(sponsor=sponsor["sponsor"], unit=prime)["reward"]
+            except MaxwellError as error:
+                if error.reason != "too_many_claims":
+                    raise
+                break
         return True
 
     def trade(self):

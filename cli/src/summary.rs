@@ -86,7 +86,13 @@ fn write(out: &mut String, scenario: &Scenario, result: &RunResult) -> std::fmt:
         result.market_share * 100.0,
         if result.realtime { "" } else { " (without real-time priority: not permitted here)" }
     )?;
-    writeln!(out, "Erased bytes were proved by {}.", result.method.name())?;
+    if report.agents.iter().any(|agent| agent.cell == "wasm") {
+        writeln!(out, "Erased bytes were proved by {}.", result.method.name())?;
+    }
+    if let Some(processes) = &result.processes {
+        let (held, erased) = (&processes.held_by, &processes.erased_by);
+        writeln!(out, "Processes were held by {held}; the bytes that they erased were {erased}.")?;
+    }
     writeln!(out, "state hash {}", report.state_hash)
 }
 
