@@ -6,8 +6,8 @@
 
 It works in units of some milliseconds. After each it looks at the price, its balance and its own speed, and bids what
 a core-second of its time earns from a sponsor: if a core costs more, it does not run, and it loses nothing by that. When
-no sponsor pays any more it withdraws its order and ends. On `apoptosis` and on SIGTERM it writes its state down; the
-next run goes on from there.
+no sponsor pays any more it ends. (It does not withdraw its order first: ending takes core time, and who bids nothing gets
+none.) On `apoptosis` and on SIGTERM it writes its state down; the next run goes on from there.
 
 The class `Maxwell` is all that an agent needs to speak to Maxwell. Copy it.
 """
@@ -152,26 +152,28 @@ class Trader:
             if error.reason != "too_many_lines":
                 raise
 
-    def sponsor(self):
-        """Who pays best for primes, or None."""
+    def sponsor(self, prime):
+        """Who pays best for primes as large as this one, or None."""
         offers = [o for o in self.maxwell.sponsors()["sponsors"] if o["kind"] == "prime" and o["funded"]]
+        offers = [offer for offer in offers if offer["least"] <= prime]
         return max(offers, key=lambda offer: offer["reward"], default=None)
 
     def sell(self, primes, core_s):
         """Sells primes; False when nobody buys any more."""
-        sponsor = self.sponsor()
+        if not primes:
+            self.core += core_s
+            return True
+        sponsor = self.sponsor(primes[0])
         if sponsor is None:
-            self.bid(0)
             return False
         self.core += core_s
         for prime in primes:
-            if prime >= sponsor.get("least", 0):
-                try:
-                    self.earned += self.maxwell.submit(sponsor=sponsor["sponsor"], unit=prime)["reward"]
-                except MaxwellError as error:
-                    if error.reason != "too_many_claims":
-                        raise
-                    break
+            try:
+                self.earned += self.maxwell.submit(sponsor=sponsor["sponsor"], unit=prime)["reward"]
+            except MaxwellError as error:
+                if error.reason != "too_many_claims":
+                    raise
+                break
         return True
 
     def trade(self):
@@ -189,7 +191,7 @@ class Trader:
 
     def bid(self, limit_mw):
         """Tells the market, if it is news: a change of less than a twentieth is none."""
-        if self.limit is None or limit_mw == 0 or abs(limit_mw - self.limit) * 20 > self.limit:
+        if self.limit is None or abs(limit_mw - self.limit) * 20 > self.limit:
             self.limit = self.maxwell.bid(limit=limit_mw)["limit"]
 
 

@@ -210,7 +210,7 @@ fn finish(
     let report = &verdict.result.report;
     let agent = &report.agents[0];
     let (exit_code, ended) = ending(verdict, parked);
-    let text = line(name, verdict, agent, exit_code, args.budget);
+    let text = line(name, verdict, agent, exit_code);
     // `env` says no more either.
     let quiet = args.quiet || verdict.never_started();
     if args.json.is_some() {
@@ -245,7 +245,7 @@ fn finish(
 }
 
 /// The summary for people.
-fn line(name: &str, verdict: &Verdict, agent: &AgentReport, code: u8, budget: Joule) -> String {
+fn line(name: &str, verdict: &Verdict, agent: &AgentReport, code: u8) -> String {
     let report = &verdict.result.report;
     let why = match verdict.reason {
         Reason::Finished => format!("ended by itself, exit code {code}"),
@@ -257,12 +257,14 @@ fn line(name: &str, verdict: &Verdict, agent: &AgentReport, code: u8, budget: Jo
     let core = Duration::from_micros(agent.core_us).as_secs_f64();
     let (paid, tax, rent) = (Joule(agent.paid_nj), Joule(agent.tax_nj), Joule(agent.rent_nj));
     let spent = paid.saturating_add(tax).saturating_add(rent);
+    // The budget and what it was topped up with.
+    let given = spent.saturating_add(Joule(agent.balance_nj));
     let erased = Bytes(agent.erased_bytes);
     let quality = report.sensor.quality;
     let estimated =
         verdict.result.report.processes.as_ref().is_some_and(|note| note.erased_by.starts_with("estimated"));
     let mut text = format!(
-        "maxwell: {name} {why}; {} of energy ({}, {quality}), {core:.2} s of core time; spent {spent} of {budget}: {paid} for \
+        "maxwell: {name} {why}; {} of energy ({}, {quality}), {core:.2} s of core time; spent {spent} of {given}: {paid} for \
          cores, {tax} tax on {erased} erased{}, {rent} rent",
         Joule(agent.energy_nj),
         report.sensor.source,

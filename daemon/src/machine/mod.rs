@@ -280,21 +280,18 @@ impl Machine {
             None => Processes::open(Arc::clone(&self.board))?,
         };
         let processes = self.processes.insert(processes);
-        let command = launch::command(process, group.slots).map_err(|error| group.bad_program(path, &error))?;
+        // What was not written in a file has no place in one.
+        let bad = |error: ProcessError| {
+            if path.as_os_str().is_empty() { error.into() } else { MachineError::from(group.bad_program(path, &error)) }
+        };
+        let command = launch::command(process, group.slots).map_err(|error| bad(ProcessError::User(error)))?;
         // What is put aside for last words is a tenth of the wallet at most.
         let affordable = Micros(group.wallet.0 / 10 / self.market.policy().thermal.par.0.max(1));
         let last_words = if process.grace.is_zero() { Micros::ZERO } else { PROCESS_LAST_WORDS.min(affordable) };
         let spec = spec(group, tick, CellKind::Process, last_words, Bytes::ZERO);
         let mut made = Vec::new();
         for name in group.names() {
-            let cell = processes.spawn(self.slots.next_id(), command.clone()).map_err(|error| {
-                // What was not written in a file has no place in one.
-                if path.as_os_str().is_empty() {
-                    error.into()
-                } else {
-                    MachineError::from(group.bad_program(path, &error))
-                }
-            })?;
+            let cell = processes.spawn(self.slots.next_id(), command.clone()).map_err(bad)?;
             self.slots.add(Arc::clone(&cell) as Arc<dyn Cell>);
             made.push((name, cell));
         }

@@ -434,6 +434,78 @@ mod tests {
         assert_eq!(group.names().nth(11).as_deref(), Some("a-11"));
     }
 
+    const PROCESS: &str = "[[agent]]\nname = \"p\"\ncell = \"process\"\ncommand = [\"true\"]\nwallet = \"1J\"\n\
+                           order = { limit = \"5W\" }\n";
+
+    #[test]
+    fn a_process_is_understood_and_what_is_not_said_has_its_default() {
+        let plain = Scenario::parse(Path::new("dir/x.toml"), &format!("[machine]\nslots = 3\n{PROCESS}")).unwrap();
+        let Program::Process(spec) = &plain.agents[0].program else { panic!("a process") };
+        assert_eq!(
+            **spec,
+            ProcessSpec { command: vec!["true".into()], grace: GRACE, at: (6, 11), ..ProcessSpec::default() }
+        );
+        assert_eq!(plain.agents[0].slots, 3, "as many as there are");
+
+        let text = PROCESS.replace("[\"true\"]", "\"seq 3 | sort\"").replace("5W\" }", "5W\", slots = 2 }")
+            + "env = { A = \"b\" }\ncwd = \"data\"\nuser = \"nobody\"\nsandbox = \"write=/srv,no-session\"\noutput = \"p.log\"\n\
+               limits = { memory = \"1GiB\", pids = 9, files = 99 }\ngrace = \"5s\"\nwait_all = true\n";
+        let full = Scenario::parse(Path::new("dir/x.toml"), &text).unwrap();
+        let Program::Process(spec) = &full.agents[0].program else { panic!("a process") };
+        assert_eq!(full.agents[0].slots, 2);
+        assert_eq!(spec.command, ["/bin/sh", "-c", "seq 3 | sort"]);
+        assert_eq!(spec.env.get("A").map(String::as_str), Some("b"));
+        assert_eq!(spec.cwd.as_deref(), Some(Path::new("dir/data")));
+        assert_eq!(spec.user.as_deref(), Some("nobody"));
+        assert!(!spec.sandbox.session && spec.sandbox.write == [PathBuf::from("/srv")]);
+        assert_eq!(spec.streams, maxwell_hypervisor::process::Streams::File("dir/p.log".into()));
+        assert_eq!((spec.memory, spec.pids, spec.files), (Some(Bytes(1 << 30)), Some(9), Some(99)));
+        assert_eq!((spec.grace, spec.wait_all), (std::time::Duration::from_secs(5), true));
+    }
+
+    #[test]
+    fn errors_about_processes_name_the_line_and_the_remedy() {
+        let wasm = |more: &str| format!("{AGENT}{more}\n");
+        let process = |more: &str| format!("{PROCESS}{more}\n");
+        let cases = [
+            (
+                wasm("command = \"true\"").replace("module = \"leech\"\n", ""),
+                "dir/x.toml:5:11",
+                "only `cell = \"process\"`",
+            ),
+            (wasm("cell = \"process\""), "dir/x.toml:2:8", "a process needs a `command`"),
+            (process("module = \"leech\""), "dir/x.toml:7:10", "a `command` and no `module`"),
+            (AGENT.replace("module = \"leech\"\n", ""), "dir/x.toml:2:8", "missing field `module`"),
+            (wasm("cell = \"container\""), "dir/x.toml:6:8", "unknown variant `container`"),
+            (wasm("env = { A = \"b\" }"), "dir/x.toml:6:7", "for processes only"),
+            (wasm("cwd = \"/\""), "dir/x.toml:6:7", "for processes only"),
+            (wasm("user = \"nobody\""), "dir/x.toml:6:8", "for processes only"),
+            (wasm("sandbox = \"off\""), "dir/x.toml:6:11", "for processes only"),
+            (wasm("output = \"log\""), "dir/x.toml:6:10", "for processes only"),
+            (wasm("limits = { pids = 3 }"), "dir/x.toml:6:10", "for processes only"),
+            (wasm("grace = \"1s\""), "dir/x.toml:6:9", "for processes only"),
+            (wasm("wait_all = true"), "dir/x.toml:6:12", "for processes only"),
+            (AGENT.replace("5W\" }", "5W\", slots = 2 }"), "dir/x.toml:5:", "one core at a time"),
+            (PROCESS.replace("5W\" }", "5W\", slots = 0 }"), "dir/x.toml:6:", "one slot at least"),
+            (PROCESS.replace("[\"true\"]", "[]"), "dir/x.toml:4:11", "a command needs a name"),
+            (PROCESS.replace("[\"true\"]", "[\"\"]"), "dir/x.toml:4:11", "a command needs a name"),
+            (PROCESS.replace("[\"true\"]", "[\"true\", \"\\u0000\"]"), "dir/x.toml:4:11", "zero byte"),
+            (PROCESS.replace("[\"true\"]", "7"), "dir/x.toml:4:11", "one string for the shell, or a list of words"),
+            (process("env = { \"A=B\" = \"c\" }"), "dir/x.toml:7:7", "`A=B` cannot be in an environment"),
+            (process("sandbox = \"none\""), "dir/x.toml:7:11", "`none` is no sandbox word"),
+            (process("sandbox = \"allow=open\""), "dir/x.toml:7:11", "not among the calls"),
+            (process("limits = { pids = 0 }"), "dir/x.toml:7:10", "a limit of zero"),
+            (process("limits = { memory = \"1G\" }"), "dir/x.toml:7:21", "unit"),
+            (process("limits = { cores = 1 }"), "dir/x.toml:7:12", "unknown field `cores`"),
+            (process("grace = \"2min\""), "dir/x.toml:7:9", ""),
+            (process("grace = \"61s\""), "dir/x.toml:7:9", "a minute at most"),
+        ];
+        for (text, place, what) in cases {
+            let error = error(&text);
+            assert!(error.starts_with(place) && error.contains(what), "{error}\nwanted {place} … {what}");
+        }
+    }
+
     #[test]
     fn errors_name_the_line_and_the_remedy() {
         let cases = [

@@ -65,6 +65,9 @@ impl Processes {
     #[must_use]
     pub fn erased_by(&self) -> String {
         match self.workshop.attachment() {
+            _ if matches!(self.workshop.ground(), Ground::Signals(_)) => {
+                "estimated from smaps (the kernel counts for cgroups only)".to_owned()
+            }
             Ok(attachment) => format!("counted by the kernel ({})", attachment.name()),
             Err(why) => format!("estimated from smaps ({why})"),
         }

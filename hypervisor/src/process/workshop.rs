@@ -33,6 +33,9 @@ pub enum ProcessError {
     /// Its sandbox.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// Its user.
+    #[error("{0}")]
+    User(std::io::Error),
     /// Its meters, sockets or threads.
     #[error("a process cell cannot be set up: {0}")]
     Io(#[from] std::io::Error),

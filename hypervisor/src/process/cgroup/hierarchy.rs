@@ -137,6 +137,21 @@ impl Hierarchy {
         std::iter::once(self.mount.clone()).chain(self.version_1.iter().map(|(_, path)| path.clone())).collect()
     }
 
+    /// What can be limited in groups made here, as far as can be told without enabling a controller.
+    #[must_use]
+    pub fn limits(&self) -> Vec<Controller> {
+        let lists = |file: &str, wanted: Controller| {
+            let text = read(&self.parent.join(file)).unwrap_or_default();
+            text.split(u8::is_ascii_whitespace).any(|name| name == wanted.name().as_bytes())
+        };
+        // Only the root hands out controllers although processes live in it, and in a delegated group we do.
+        let hands_out = |wanted| {
+            lists("cgroup.subtree_control", wanted) || (!self.delegated && lists("cgroup.controllers", wanted))
+        };
+        let by_twin = |wanted| self.version_1.iter().any(|(found, own)| *found == wanted && writable(own));
+        Controller::ALL.into_iter().filter(|wanted| by_twin(*wanted) || hands_out(*wanted)).collect()
+    }
+
     /// Our own groups in version 1, by controller.
     pub(crate) fn version_1(&self) -> &[(Controller, PathBuf)] {
         &self.version_1

@@ -31,6 +31,9 @@ fn root_on_a_unified_host_makes_groups_at_the_top() {
     let found = Hierarchy::find_as(root.path(), true).unwrap();
     assert_eq!((found.layout(), found.level(), found.delegated()), (Layout::Unified, 0, false));
     assert_eq!((found.mount(), found.parent()), (mount.as_path(), mount.as_path()));
+    assert_eq!(found.limits(), []);
+    std::fs::write(mount.join("cgroup.controllers"), "cpuset cpu io memory pids\n").unwrap();
+    assert_eq!(found.limits(), Controller::ALL);
 }
 
 #[test]
@@ -54,6 +57,9 @@ fn a_hybrid_host_has_its_controllers_in_version_1() {
             (Controller::Cpu, root.path().join("sys/fs/cgroup/cpu,cpuacct")),
         ]
     );
+    assert_eq!(found.limits(), [], "their directories are not there");
+    group(root.path(), "sys/fs/cgroup/memory/box/7");
+    assert_eq!(found.limits(), [Controller::Memory]);
 }
 
 #[test]
@@ -75,6 +81,11 @@ fn without_privileges_groups_are_made_in_the_delegated_one() {
     let path = group(root.path(), &format!("sys/fs/cgroup/{own}"));
     let found = Hierarchy::find_as(root.path(), false).unwrap();
     assert_eq!((found.parent(), found.level(), found.delegated()), (path.as_path(), 5, true));
+    // We live in it, so it hands out no controller that it does not already.
+    std::fs::write(path.join("cgroup.controllers"), "memory pids\n").unwrap();
+    assert_eq!(found.limits(), []);
+    std::fs::write(path.join("cgroup.subtree_control"), "pids\n").unwrap();
+    assert_eq!(found.limits(), [Controller::Pids]);
 }
 
 #[test]
