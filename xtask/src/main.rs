@@ -2,6 +2,7 @@
 
 mod bench;
 mod bpf;
+mod packages;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -95,6 +96,7 @@ fn lint() -> Result<(), String> {
 }
 
 fn test() -> Result<(), String> {
+    packages::install();
     lint()?;
     bpf::bpf(false)?;
     // Tests that run whole machines share this machine's cores: one test program at a time, as cargo does.
