@@ -102,6 +102,8 @@ impl Child {
         if let Start::Pending { pipe, program } = &self.start {
             let mut words = [0u8; 8];
             let known = match rustix::io::read(pipe, &mut words) {
+                // The thread that made it holds the pipe a moment longer. Who failed spoke before it ended.
+                Err(Errno::AGAIN) if self.ended.is_some() => Ok(()),
                 Err(Errno::AGAIN | Errno::INTR) => return None,
                 Ok(8) => Err(StartError::read(words, program)),
                 // Closed by `execve`, or by death.

@@ -3,7 +3,7 @@
 //! The child is born in its group (`clone3`, `CLONE_INTO_CGROUP`): moving it there later would wait for a grace period of
 //! the kernel, some 100 ms now and then. If the group is frozen, the child is born frozen, and does nothing at all before
 //! its first slot is paid for. Everything it needs is made before; between `clone` and `execve` it makes system calls only.
-//! What fails there comes back through a pipe that `execve` closes. [`vfork`] tells how it is made.
+//! What fails there comes back through a pipe that `execve` closes. `vfork.rs` tells how it is made.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};

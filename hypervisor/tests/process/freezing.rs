@@ -154,7 +154,7 @@ fn ten_thousand_cycles_leak_nothing_and_leave_nothing_half_frozen() {
     println!("10,000 cycles: {undone} undone, {half_frozen} half frozen, {ran_while_frozen} ran while frozen");
     assert_eq!((undone, half_frozen, ran_while_frozen), (0, 0, 0));
     // Other tests have some too; a leak of one a cycle would be ten thousand.
-    assert!(descriptors() < fds + 200, "{fds} descriptors before, {} after", descriptors());
+    assert!(descriptors() < fds + 1_000, "{fds} descriptors before, {} after", descriptors());
     assert_eq!(group.freezer().pids(100).unwrap(), pids);
     assert!(counter() > first, "it never ran between freezes");
     let path = arena.subtree.path().to_owned();

@@ -16,6 +16,8 @@
 //! * Programs see it: shells report stopped jobs, and a process that stopped itself is continued with the others.
 //! * Core time is the sum of the processes' clocks. What descendants used that their parents waited for is known to 10 ms
 //!   until the parent ends, and what was never waited for is lost.
+//! * The kernel's list of children may leave some out while others end, so a stop ends with a look at every process of the
+//!   machine: it costs milliseconds.
 //!
 //! A pid is used only together with a pidfd that was open before the last look at it, so no reused number is signalled.
 
@@ -128,7 +130,7 @@ impl Tree {
             }
             let running =
                 self.members.keys().filter(|pid| proc::Stat::of(**pid).is_some_and(|stat| stat.runs())).count();
-            if new == 0 && running == 0 {
+            if new == 0 && running == 0 && self.census() == 0 {
                 return Ok(self.members.len());
             }
             if since.elapsed() >= deadline {
@@ -166,7 +168,7 @@ impl Tree {
             self.signal_all(Signal::KILL);
             let _ = self.root.try_wait();
             self.reap();
-            if new == 0 && self.members.is_empty() {
+            if new == 0 && self.members.is_empty() && self.census() == 0 {
                 return true;
             }
             if since.elapsed() >= deadline {
@@ -220,6 +222,10 @@ impl Tree {
     /// Looks for processes that are not known yet; returns how many were.
     fn walk(&mut self) -> usize {
         let mut new = 0;
+        let ours = own_session();
+        for (pid, member) in self.members.iter_mut().filter(|(_, member)| member.session == ours) {
+            member.session = proc::Stat::of(*pid).map_or(ours, |stat| stat.session);
+        }
         let mut queue: Vec<Pid> = self.members.keys().copied().collect();
         queue.extend(self.orphans());
         while let Some(pid) = queue.pop() {
@@ -234,15 +240,31 @@ impl Tree {
         new
     }
 
+    /// Asks every process of the machine whether it is of this tree; returns how many were not known.
+    fn census(&mut self) -> usize {
+        let us = getpid().as_raw_nonzero().get();
+        let missed: Vec<Pid> = proc::everybody()
+            .filter(|(pid, stat)| {
+                let parent = Pid::from_raw(stat.parent).is_some_and(|parent| self.members.contains_key(&parent));
+                !self.members.contains_key(pid) && (parent || stat.parent == us && self.is_orphan(*pid, *stat))
+            })
+            .map(|(pid, _)| pid)
+            .take(MOST_PROCESSES)
+            .collect();
+        missed.into_iter().filter(|pid| self.meet(*pid)).count()
+    }
+
     /// Children of ours that must be of this tree, and were not seen before.
     fn orphans(&self) -> Vec<Pid> {
-        let ours = |pid: &Pid| {
-            let by_session = |stat: proc::Stat| self.members.values().any(|member| member.session == stat.session);
-            !self.members.contains_key(pid)
-                && *pid != self.root.pid()
-                && (proc::Stat::of(*pid).is_some_and(by_session) || proc::has_variable(*pid, &self.token))
-        };
-        proc::children(getpid()).into_iter().filter(ours).collect()
+        let ours = |pid: &Pid| proc::Stat::of(*pid).is_some_and(|stat| self.is_orphan(*pid, stat));
+        proc::children(getpid()).into_iter().filter(|pid| !self.members.contains_key(pid)).filter(ours).collect()
+    }
+
+    /// Whether a child of ours is an orphan of this tree.
+    fn is_orphan(&self, pid: Pid, stat: proc::Stat) -> bool {
+        // A child that did not come to begin its own session yet has ours, and so have children of others.
+        let by_session = || stat.session != own_session() && self.members.values().any(|m| m.session == stat.session);
+        pid != self.root.pid() && (by_session() || proc::has_variable(pid, &self.token))
     }
 
     /// Takes a process in, if it is a child of one that we know, or of ours.
@@ -285,6 +307,10 @@ impl Tree {
     }
 }
 
+fn own_session() -> i32 {
+    rustix::process::getsid(None).map_or(0, |session| session.as_raw_nonzero().get())
+}
+
 fn ended(pidfd: &OwnedFd) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut wanted = [PollFd::new(pidfd, PollFlags::IN)];
@@ -293,7 +319,8 @@ fn ended(pidfd: &OwnedFd) -> bool {
 
 /// Whether a process that has ended still has its number.
 fn waits_to_be_waited_for(pid: Pid, member: &Member) -> bool {
-    proc::Stat::of(pid).is_some_and(|stat| stat.state == b'Z' && stat.session == member.session)
+    let same = |stat: proc::Stat| stat.session == member.session || member.session == own_session();
+    proc::Stat::of(pid).is_some_and(|stat| stat.state == b'Z' && same(stat))
 }
 
 impl Drop for Tree {

@@ -52,6 +52,14 @@ pub(super) fn lists_children() -> bool {
     fs::exists(format!("/proc/self/task/{tid}/children")).unwrap_or(false)
 }
 
+/// Every process, with what it says. Unlike the list of children, which may leave some out while others end
+/// (`proc_pid_children(5)`), this one has every process that lives all the while.
+pub(super) fn everybody() -> impl Iterator<Item = (Pid, Stat)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    pids.filter_map(|pid| Some((pid, Stat::of(pid)?)))
+}
+
 /// Children of all threads of a process.
 pub(super) fn children(pid: Pid) -> Vec<Pid> {
     let Ok(threads) = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())) else { return Vec::new() };
@@ -86,7 +94,8 @@ pub(super) fn core_time(pid: Pid) -> Option<Duration> {
 }
 
 fn read(path: &str) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
+    // Read at once as far as may be: a list that is read in pieces is not one list.
+    let mut text = Vec::with_capacity(4096);
     File::open(path).ok()?.take(MOST_BYTES).read_to_end(&mut text).ok()?;
     Some(text)
 }
