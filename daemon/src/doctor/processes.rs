@@ -11,7 +11,7 @@ use maxwell_hypervisor::process::cgroup::{
 use maxwell_hypervisor::process::freezer::FreezerError;
 use maxwell_hypervisor::process::sandbox::landlock;
 use maxwell_hypervisor::protocol::control::{ControlError, Directory};
-use maxwell_physics::TaskClock;
+use maxwell_physics::{TaskClock, TaskClockError};
 use rustix::fs::{Access, access};
 
 use super::{Check, Finding, check, good, missing, weaker};
@@ -75,8 +75,8 @@ fn groups(hierarchy: &Result<Hierarchy, CgroupError>, trial: Option<&Trial>) -> 
         Layout::Unified => "version 2",
         Layout::Hybrid => "hybrid: version 2 beside version 1",
     };
-    let below = if hierarchy.delegated() { "delegated to us: " } else { "" };
-    let found = format!("{layout}; groups can be made, frozen and ended in {below}{}", hierarchy.parent().display());
+    let ours = if hierarchy.delegated() { ", which was delegated to us" } else { "" };
+    let found = format!("{layout}; groups can be made, frozen and ended in {}{ours}", hierarchy.parent().display());
     let (can, cannot): (Vec<_>, Vec<_>) =
         Controller::ALL.into_iter().partition(|controller| hierarchy.limits().contains(controller));
     let names = |list: &[Controller]| list.iter().map(|c| c.name()).collect::<Vec<_>>().join(", ");
@@ -122,10 +122,11 @@ fn core_time(trial: Option<&Trial>) -> Finding {
     };
     match TaskClock::of_cgroup(group.path()).and_then(|clock| clock.read_ns()) {
         Ok(_) => good("perf counts a group's task-clock: exact"),
-        Err(error) => weaker(
-            format!("cpu.stat, in steps of some milliseconds ({error})"),
+        Err(TaskClockError::Refused { reason, .. }) => weaker(
+            format!("cpu.stat, in steps of some milliseconds (perf refuses a group's task-clock: {reason})"),
             "sudo setcap cap_perfmon+ep \"$(command -v maxwell)\"   (or: sudo sysctl kernel.perf_event_paranoid=0)",
         ),
+        Err(error) => weaker(format!("cpu.stat, in steps of some milliseconds ({error})"), "see cgroup"),
     }
 }
 
@@ -180,9 +181,9 @@ fn sandbox(abi: Option<i32>, seccomp: io::Result<()>) -> Finding {
 fn control(usual: Result<PathBuf, ControlError>) -> Finding {
     let path = match usual {
         Ok(path) => path,
-        Err(error) => {
+        Err(_) => {
             return missing(
-                format!("{error}; nobody can be asked, and --or-park is refused"),
+                "XDG_RUNTIME_DIR is not set: nobody can be asked, and --or-park is refused",
                 "export XDG_RUNTIME_DIR=/run/user/$(id -u)   (or log in through systemd)",
             );
         }
