@@ -211,6 +211,10 @@ pub struct Agent {
     pub tally: Tally,
     /// Unpaid debts: core time beyond a reservation, and rent while parked. Paid before anything else.
     pub arrears: Joule,
+    /// How much of them is tax.
+    pub(crate) owed_tax: Joule,
+    /// How much of them is rent.
+    pub(crate) owed_rent: Joule,
     /// The price its order stands at in the book; zero when it does not stand.
     pub standing: Price,
     /// How many slots its order stands for: what it asks for, as far as its wallet covers them.
@@ -236,6 +240,19 @@ impl Agent {
     #[must_use]
     pub const fn is_alive(&self) -> bool {
         !matches!(self.life, Life::Dead { .. })
+    }
+
+    /// Old debts were paid: tallied as what they were for, tax first, core time last.
+    pub(crate) fn pay_off(&mut self, paid: Joule) {
+        let tax = paid.min(self.owed_tax);
+        let rent = paid.saturating_sub(tax).min(self.owed_rent);
+        let core = paid.saturating_sub(tax).saturating_sub(rent);
+        self.arrears = self.arrears.saturating_sub(paid);
+        self.owed_tax = self.owed_tax.saturating_sub(tax);
+        self.owed_rent = self.owed_rent.saturating_sub(rent);
+        self.tally.tax = self.tally.tax.saturating_add(tax);
+        self.tally.rent = self.tally.rent.saturating_add(rent);
+        self.tally.paid = self.tally.paid.saturating_add(core);
     }
 
     /// Its lease, if it holds one.

@@ -57,6 +57,8 @@ impl Market {
             born: self.now,
             tally: Tally::default(),
             arrears: Joule::ZERO,
+            owed_tax: Joule::ZERO,
+            owed_rent: Joule::ZERO,
             standing: Price::ZERO,
             slots: 1,
             demand,

@@ -60,10 +60,12 @@ impl Market {
             let tax = self.post_up_to(escrow, Account::Cooling, due, Purpose::Tax, out);
 
             let paid = grid.saturating_add(cooling);
-            let arrears = cost.saturating_sub(paid).saturating_add(due.saturating_sub(tax));
-            let paid = paid.saturating_add(cleared);
+            let owed_tax = due.saturating_sub(tax);
+            let arrears = cost.saturating_sub(paid).saturating_add(owed_tax);
             let agent = &mut self.agents[index as usize];
-            agent.arrears = owed.saturating_sub(cleared).saturating_add(arrears);
+            agent.pay_off(cleared);
+            agent.arrears = agent.arrears.saturating_add(arrears);
+            agent.owed_tax = agent.owed_tax.saturating_add(owed_tax);
             let tally = &mut agent.tally;
             tally.core = tally.core.saturating_add(usage.core);
             tally.fuel = tally.fuel.saturating_add(usage.fuel);
@@ -71,7 +73,8 @@ impl Market {
             tally.paid = tally.paid.saturating_add(paid);
             tally.tax = tally.tax.saturating_add(tax);
             tally.slots += u64::from(lease.slots);
-            agent.spent_since_pacing = agent.spent_since_pacing.saturating_add(paid).saturating_add(tax);
+            let spent = paid.saturating_add(cleared).saturating_add(tax);
+            agent.spent_since_pacing = agent.spent_since_pacing.saturating_add(spent);
             if arrears > Joule::ZERO {
                 out.events.push(Event::Overran { agent: usage.agent, arrears });
             }

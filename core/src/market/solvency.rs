@@ -53,6 +53,7 @@ impl Market {
         agent.spent_since_pacing = agent.spent_since_pacing.saturating_add(paid);
         let unpaid = rent.saturating_add(fee).saturating_sub(paid);
         agent.arrears = agent.arrears.saturating_add(unpaid);
+        agent.owed_rent = agent.owed_rent.saturating_add(unpaid);
     }
 
     /// Adapts a paced agent's multiplier to what it spent.
@@ -218,9 +219,7 @@ impl Market {
     pub(super) fn pay_arrears(&mut self, index: u32, out: &mut Outcome) {
         let owed = self.agents[index as usize].arrears;
         let paid = self.post_up_to(Account::Wallet(index), Account::Grid, owed, Purpose::Rent, out);
-        let agent = &mut self.agents[index as usize];
-        agent.arrears = agent.arrears.saturating_sub(paid);
-        agent.tally.rent = agent.tally.rent.saturating_add(paid);
+        self.agents[index as usize].pay_off(paid);
     }
 
     /// Takes the agent's order off the book and clears its alarm.
