@@ -88,7 +88,7 @@ pub(crate) fn ask(verb: &str, target: &str, mut params: Value, as_json: bool) ->
     if as_json {
         say(&format!("{}\n", serde_json::to_string_pretty(&row).expect("plain data")));
     } else {
-        say(&format!("{}: {}, has {} ({})\n", row.name, row.state, Joule(row.wallet), row.text));
+        say(&format!("{}: {}, has {}: {}\n", row.name, row.state, Joule(row.wallet), row.text));
     }
     Ok(ExitCode::SUCCESS)
 }

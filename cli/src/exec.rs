@@ -1,5 +1,6 @@
 //! `maxwell exec`: any command under a hard energy budget.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -16,11 +17,12 @@ use maxwell_core::{Bytes, Joule, Micros, Price};
 use maxwell_daemon::exec::{Exec, ExecError, Verdict};
 use maxwell_daemon::machine::MachineError;
 use maxwell_daemon::notice::Notice;
-use maxwell_daemon::report::{AgentReport, DomainReport, ProcessesNote, SensorReport};
+use maxwell_daemon::report::{AgentReport, DomainReport, Lateness, ProcessesNote, SensorReport};
 use maxwell_daemon::scenario::ProcessSpec;
 use maxwell_daemon::signals::{Came, Signals};
 use maxwell_hypervisor::process::sandbox::Sandbox;
 use maxwell_hypervisor::process::{ProcessCell, ProcessError, Streams};
+use maxwell_hypervisor::protocol::control::ControlError;
 use maxwell_physics::Choice;
 use rustix::process::Signal;
 use serde::Serialize;
@@ -33,6 +35,11 @@ pub(crate) const OUT_OF_FUNDS: u8 = 75;
 pub(crate) const OWN_FAILURE: u8 = 125;
 /// A second Ctrl-C within this time ends a command that ignored the first.
 const TWICE: Duration = Duration::from_secs(3);
+/// A command stands still if it was not seen running for this long: it is frozen for a moment in every tick in which it has
+/// used up what it bought.
+const STILL: Duration = Duration::from_millis(60);
+/// The longest that Ctrl-Z waits until the command is frozen.
+const SUSPEND: Duration = Duration::from_secs(2);
 /// A command that waits longer than this is told of.
 const WAITING: f64 = 1.0;
 
@@ -88,15 +95,15 @@ pub(crate) struct ExecArgs {
     #[arg(long, short)]
     quiet: bool,
     /// The command and its arguments.
-    #[arg(last = true, required = true, value_name = "CMD")]
-    command: Vec<String>,
+    #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
 }
 
 /// The summary for machines.
 #[derive(Serialize)]
 struct Summary<'a> {
     name: &'a str,
-    command: &'a [String],
+    command: Vec<String>,
     budget_nj: u64,
     bid_mw: Option<u64>,
     exit_code: u8,
@@ -110,6 +117,9 @@ struct Summary<'a> {
     domains: &'a [DomainReport],
     par_mw: u64,
     peak_price_mw: u64,
+    /// How late the market woke: what is used beyond what was bought is used then.
+    tick_lateness_us: Lateness,
+    late_ticks: u64,
 }
 
 pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode, Failure> {
@@ -123,16 +133,15 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode, Failure> {
         libc::SIGWINCH,
         libc::SIGTSTP,
     ])
-    .map_err(Failure::Signals)?;
+    .map_err(|error| Failure::Exec(format!("signals cannot be handled: {error}")))?;
     let name = args.name.clone().unwrap_or_else(|| format!("exec-{}", std::process::id()));
     let mut sandbox: Sandbox = args.sandbox.parse().map_err(|error| Failure::Exec(format!("--sandbox: {error}")))?;
     // A command at a terminal keeps it: job control and Ctrl-C work as without us.
     sandbox.session &= !std::io::stdin().is_terminal();
+    let apart = sandbox.session;
     // A report that cannot be written is better known now than after the run.
     let json = match args.json.as_deref() {
-        Some(path) if path != Path::new("-") => {
-            Some(File::create(path).map_err(|source| Failure::Write { path: path.to_owned(), source })?)
-        }
+        Some(path) if path != Path::new("-") => Some(File::create(path).map_err(|error| unwritten(path, &error))?),
         _ => None,
     };
     let ready = Exec {
@@ -164,19 +173,24 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode, Failure> {
         }
         Err(error) => return Err(Failure::Exec(error.to_string())),
     };
-    if args.or_park
-        && let Some(why) = ready.unreachable()
-    {
-        return Err(Failure::Exec(format!("--or-park: nobody could top it up: {why}")));
+    match ready.unreachable() {
+        // A name that was asked for is one to be called by.
+        Some(why @ (ControlError::BadName { .. } | ControlError::Running { .. })) if args.name.is_some() => {
+            return Err(Failure::Exec(format!("--name: {why}")));
+        }
+        Some(why) if args.or_park => {
+            return Err(Failure::Exec(format!("--or-park: nobody could top it up: {why}")));
+        }
+        _ => {}
     }
     let (watcher, notices) = channel();
     let (cell, commands) = (ready.cell(), ready.commands());
-    let switchboard = Switchboard { cell, commands, grace: Duration::from_micros(args.grace.0) };
+    let switchboard = Switchboard { cell, commands, grace: Duration::from_micros(args.grace.0), apart };
     // Both threads end with the process.
     std::thread::Builder::new()
         .name("maxwell-signals".into())
         .spawn(move || switchboard.pass_on(&signals))
-        .map_err(Failure::Signals)?;
+        .map_err(|error| Failure::Exec(format!("no thread for signals: {error}")))?;
     let (quiet, hint) = (args.quiet, name.clone());
     let told = std::thread::spawn(move || tell(&notices, &hint, quiet));
     let began = Instant::now();
@@ -184,6 +198,10 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode, Failure> {
         ready.run(Some(watcher), &AtomicBool::new(false)).map_err(|error| Failure::Exec(error.to_string()))?;
     let parked = told.join().unwrap_or(false);
     finish(args, &name, &verdict, parked, began.elapsed().as_secs_f64(), json)
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Exec(format!("{} could not be written: {error}", path.display()))
 }
 
 /// The exit code, and how it ended in a word.
@@ -216,7 +234,7 @@ fn finish(
     if args.json.is_some() {
         let summary = Summary {
             name,
-            command: &args.command,
+            command: args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             budget_nj: args.budget.0,
             bid_mw: args.bid.map(|bid| bid.0),
             exit_code,
@@ -230,12 +248,14 @@ fn finish(
             domains: &report.energy.domains,
             par_mw: report.price_mw.par,
             peak_price_mw: report.price_mw.peak,
+            tick_lateness_us: report.tick_lateness_us,
+            late_ticks: report.late_ticks,
         };
         let written = serde_json::to_string_pretty(&summary).expect("plain data");
         match (json, &args.json) {
-            (Some(mut file), Some(path)) => writeln!(file, "{written}")
-                .and_then(|()| file.flush())
-                .map_err(|source| Failure::Write { path: path.clone(), source })?,
+            (Some(mut file), Some(path)) => {
+                writeln!(file, "{written}").and_then(|()| file.flush()).map_err(|error| unwritten(path, &error))?
+            }
             _ => eprintln!("{written}"),
         }
     } else if !quiet {
@@ -252,7 +272,7 @@ fn line(name: &str, verdict: &Verdict, agent: &AgentReport, code: u8) -> String 
         Reason::Killed => "was ended".to_owned(),
         Reason::Insolvent => "ran out of funds".to_owned(),
         reason if verdict.is_out_of_funds() => format!("ran out of funds: it {reason}"),
-        reason => reason.to_string(),
+        reason => format!("failed: {reason}"),
     };
     let core = Duration::from_micros(agent.core_us).as_secs_f64();
     let (paid, tax, rent) = (Joule(agent.paid_nj), Joule(agent.tax_nj), Joule(agent.rent_nj));
@@ -327,24 +347,29 @@ struct Switchboard {
     cell: Arc<ProcessCell>,
     commands: Sender<Command>,
     grace: Duration,
+    /// It has a session of its own: what a terminal sends to our group does not reach it.
+    apart: bool,
 }
 
 impl Switchboard {
     fn pass_on(&self, signals: &Signals) {
         let mut interrupted: Option<Instant> = None;
         while let Ok(Came { number, from_terminal }) = signals.next() {
+            let reached = from_terminal && !self.apart;
             match number {
-                libc::SIGTSTP => self.suspend(from_terminal),
+                libc::SIGTSTP => self.suspend(reached),
                 libc::SIGINT | libc::SIGQUIT => {
                     let twice = interrupted.replace(Instant::now()).is_some_and(|last| last.elapsed() < TWICE);
                     if twice || self.is_frozen() {
                         self.end();
-                    } else if !from_terminal {
+                    } else if !reached {
                         self.send(number);
                     }
                 }
                 libc::SIGTERM | libc::SIGHUP => {
                     self.send(number);
+                    // As `timeout` does: who stopped itself hears it too.
+                    self.send(libc::SIGCONT);
                     // Whoever asks us to end is not kept waiting by a command that does not listen.
                     let (commands, grace) = (self.commands.clone(), self.grace);
                     std::thread::spawn(move || {
@@ -355,7 +380,7 @@ impl Switchboard {
                         self.end();
                     }
                 }
-                other if !from_terminal || other == libc::SIGWINCH => self.send(other),
+                other if !reached => self.send(other),
                 _ => {}
             }
         }
@@ -369,7 +394,14 @@ impl Switchboard {
 
     /// It hears nothing until it runs again, which may be never.
     fn is_frozen(&self) -> bool {
-        self.cell.is_frozen()
+        let since = Instant::now();
+        while self.cell.is_frozen() {
+            if since.elapsed() >= STILL {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        false
     }
 
     fn end(&self) {
@@ -378,19 +410,24 @@ impl Switchboard {
     }
 
     /// Ctrl-Z: the command is frozen, then we stop; when we are continued, it goes on.
-    fn suspend(&self, from_terminal: bool) {
-        if !from_terminal {
+    fn suspend(&self, reached: bool) {
+        if !reached {
             self.send(libc::SIGTSTP);
         }
         let _ = self.commands.send(Command::Park { agent: Exec::AGENT });
-        let until = Instant::now() + Duration::from_millis(500);
-        while !self.cell.is_frozen() && Instant::now() < until {
+        let until = Instant::now() + SUSPEND;
+        while !self.is_frozen() {
+            // Nobody stops the command while we stand still.
+            if Instant::now() >= until {
+                let _ = self.commands.send(Command::Fund { agent: Exec::AGENT, amount: Joule::ZERO });
+                return;
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
         let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::STOP);
         // Here we are again: a top-up of nothing ends its parking.
         let _ = self.commands.send(Command::Fund { agent: Exec::AGENT, amount: Joule::ZERO });
-        if !from_terminal {
+        if !reached {
             self.send(libc::SIGCONT);
         }
     }

@@ -144,11 +144,11 @@ impl fmt::Display for Reason {
                 Trap::MemoryLimit => write!(f, "it needs more memory than it may hold"),
                 Trap::Instantiation => write!(f, "it could not be instantiated"),
                 Trap::Start => write!(f, "its program could not be executed"),
-                Trap::Unfreezable => write!(f, "the kernel could not freeze it"),
+                Trap::Unfreezable => write!(f, "could not be frozen: something in it was busy in the kernel"),
                 Trap::Other => write!(f, "its code failed"),
             },
-            Self::Killed => write!(f, "its owner ended it"),
-            Self::ParkedByOwner => write!(f, "its owner parked it"),
+            Self::Killed => write!(f, "was ended by its owner"),
+            Self::ParkedByOwner => write!(f, "was parked by its owner"),
             Self::NoDeposit => write!(f, "its wallet did not cover the last-words deposit"),
         }
     }

@@ -15,8 +15,8 @@ use maxwell_core::agent::OnInsolvency;
 use maxwell_core::market::Command;
 use maxwell_core::reason::{Reason, Trap};
 use maxwell_core::{AgentId, Joule, Micros, Price};
-use maxwell_hypervisor::process::ProcessCell;
 use maxwell_hypervisor::process::child::Exit;
+use maxwell_hypervisor::process::{ProcessCell, identity};
 use maxwell_hypervisor::protocol::control::{Ask, ControlError, Directory, Server};
 use maxwell_physics::Choice;
 
@@ -72,6 +72,9 @@ pub enum ExecError {
         /// What would do.
         least: Joule,
     },
+    /// There is no such user.
+    #[error(transparent)]
+    User(std::io::Error),
     /// The machine, or the command.
     #[error(transparent)]
     Machine(#[from] MachineError),
@@ -136,6 +139,9 @@ impl Exec {
         if self.budget < least {
             return Err(ExecError::TooLittle { budget: self.budget, par, least });
         }
+        if let Some(user) = &self.process.user {
+            identity(user).map_err(ExecError::User)?;
+        }
         // Nobody else could top it up in the meantime.
         policy.grace = Micros::ZERO;
         if !self.tax {
@@ -160,7 +166,11 @@ impl Exec {
         }];
         let machine = Machine::new(Path::new(""), &scenario, 0)?;
         let cell = Arc::clone(machine.process(Self::AGENT).expect("the only agent is a process"));
-        let control = Directory::usual().and_then(Directory::open).and_then(|place| Server::start(place, &self.name));
+        let control = Directory::usual().and_then(Directory::open).and_then(|place| {
+            // Looking removes what killed Maxwells left.
+            let _ = place.instances();
+            Server::start(place, &self.name)
+        });
         Ok(Ready { machine, cell, commands: channel(), control })
     }
 }

@@ -22,7 +22,8 @@ pub struct Came {
 pub struct Signals(OwnedFd);
 
 impl Signals {
-    /// Queues these signals from now on. To be called before any thread is started: threads inherit what is blocked.
+    /// Queues these signals from now on, but those that are ignored: `nohup` means us too, and a blocked signal would come
+    /// although it is ignored. To be called before any thread is started: threads inherit what is blocked.
     ///
     /// # Errors
     ///
@@ -33,7 +34,7 @@ impl Signals {
         // SAFETY: the set is ours and lives until the calls return.
         unsafe {
             libc::sigemptyset(&raw mut set);
-            for number in numbers {
+            for number in numbers.iter().filter(|number| !is_ignored(**number)) {
                 libc::sigaddset(&raw mut set, *number);
             }
         }
@@ -69,5 +70,13 @@ impl Signals {
         }
         let word = |at: usize| i32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
         Ok(Came { number: word(0), from_terminal: word(8) == libc::SI_KERNEL })
+    }
+}
+
+fn is_ignored(number: i32) -> bool {
+    // SAFETY: only asks; an all-zero structure is a valid one to write to.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(number, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn command(spec: &ProcessSpec, slots: u16) -> std::io::Result<Command
     sandbox.rlimits.nofile = spec.files.or(sandbox.rlimits.nofile);
     Ok(Command {
         program: Program {
-            argv: spec.command.iter().map(OsString::from).collect(),
+            argv: spec.command.clone(),
             environment,
             directory: spec.cwd.clone(),
             identity: spec.user.as_deref().map(identity).transpose()?,

@@ -1,6 +1,7 @@
 //! `[[agent]]`: who runs, in what kind of cell.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -65,7 +66,7 @@ pub struct Module {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProcessSpec {
     /// The command and its arguments.
-    pub command: Vec<String>,
+    pub command: Vec<OsString>,
     /// Variables beside those of Maxwell's own environment.
     pub env: BTreeMap<String, String>,
     /// Where it runs; where Maxwell runs if `None`.
@@ -254,7 +255,7 @@ fn process(source: &Source<'_>, raw: &RawAgent, command: &Spanned<RawCommand>) -
         return Err(source.wrong(span, "last words may take a minute at most: a slot waits for them"));
     }
     Ok(ProcessSpec {
-        command: words,
+        command: words.into_iter().map(OsString::from).collect(),
         env,
         cwd,
         user: raw.user.as_ref().map(|user| user.get_ref().clone()),

@@ -71,6 +71,8 @@ pub struct ProcessCell {
     counted: Mutex<Arc<Counted>>,
     /// For signals from outside, which do not wait for a turn's end.
     pidfd: Mutex<Option<OwnedFd>>,
+    /// When it was told to end from outside: its grace began then.
+    told: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -113,7 +115,17 @@ impl ProcessCell {
             unbilled_ns: 0,
             broken: None,
         };
-        Ok(Self { id, command, workshop, account, body: Mutex::new(body), ended: Mutex::new(None), counted, pidfd })
+        Ok(Self {
+            id,
+            command,
+            workshop,
+            account,
+            body: Mutex::new(body),
+            ended: Mutex::new(None),
+            counted,
+            pidfd,
+            told: Mutex::new(None),
+        })
     }
 
     /// What the agent shares with the market.
@@ -138,6 +150,9 @@ impl ProcessCell {
 
     /// Sends a signal to its command, if that still runs. A frozen one takes it when it is thawed.
     pub fn signal(&self, signal: Signal) {
+        if matches!(signal, Signal::TERM | Signal::HUP) {
+            lock(&self.told).get_or_insert_with(Instant::now);
+        }
         if let Some(pidfd) = &*lock(&self.pidfd) {
             // It may be gone, or run as somebody else by now.
             let _ = rustix::process::pidfd_send_signal(pidfd, signal);
@@ -205,7 +220,7 @@ impl ProcessCell {
             return;
         }
         turn.note_started();
-        let began = Instant::now();
+        let began = lock(&self.told).unwrap_or_else(Instant::now);
         let paid = nanos(Duration::from_micros(turn.assignment().grant.worst_case.0));
         let limit_ns = life.clock_ns().saturating_add(paid);
         while began.elapsed() < grace && !life.is_empty() && !turn.is_revoked() {
@@ -357,6 +372,7 @@ impl Cell for ProcessCell {
             Err(error) => body.broken = Some((Trap::Start, error.to_string())),
         }
         *lock(&self.ended) = None;
+        *lock(&self.told) = None;
     }
 }
 

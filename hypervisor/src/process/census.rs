@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use maxwell_ebpf::{ErasureMeter, Held, Smaps};
+use rustix::process::Pid;
 
 use crate::lock;
 
@@ -34,6 +35,37 @@ pub(super) struct Counted {
     erasers: Mutex<BTreeMap<String, u64>>,
     /// The agent's `cgroup.procs`, or whatever lists its processes.
     source: Mutex<Option<Source>>,
+}
+
+/// An agent's first process before it executes its program: a copy of Maxwell, whose memory is not the agent's.
+pub(super) struct Newborn(Option<u32>);
+
+impl Newborn {
+    pub(super) fn new(first: Pid) -> Self {
+        Self(u32::try_from(first.as_raw_nonzero().get()).ok())
+    }
+
+    /// These processes without it.
+    pub(super) fn leave_out(&mut self, mut pids: Vec<u32>) -> Vec<u32> {
+        if let Some(first) = self.0 {
+            if is_copy(first) {
+                pids.retain(|pid| *pid != first);
+            } else {
+                self.0 = None;
+            }
+        }
+        pids
+    }
+}
+
+/// Whether a process was forked and has not executed anything: `PF_FORKNOEXEC` in the ninth field of `/proc/PID/stat`.
+fn is_copy(pid: u32) -> bool {
+    const FORKED: u64 = 0x40;
+    let text = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name ends with the last parenthesis.
+    let fields = text.rsplit(|byte| *byte == b')').next().and_then(|rest| std::str::from_utf8(rest).ok());
+    let flags = fields.and_then(|fields| fields.split_ascii_whitespace().nth(6)?.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & FORKED != 0)
 }
 
 /// What lists an agent's processes.

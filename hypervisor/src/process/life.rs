@@ -22,13 +22,18 @@ use super::stop::{StopError, Tree};
 use crate::lock;
 
 /// How long a freeze may take before it is undone and tried again, and how often. Together they are the longest that a
-/// slot is busy with an agent that does not freeze.
-const FREEZES: [Duration; 5] = [
+/// slot is busy with an agent that does not freeze: a read from a cold or far disk takes seconds now and then, and its program
+/// is not to blame.
+const FREEZES: [Duration; 9] = [
     Duration::from_millis(20),
     Duration::from_millis(50),
     Duration::from_millis(100),
     Duration::from_millis(300),
     Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(1),
+    Duration::from_secs(1),
+    Duration::from_secs(1),
 ];
 /// Thawing is a matter of some tens of microseconds.
 const THAW: Duration = Duration::from_millis(100);

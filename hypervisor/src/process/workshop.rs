@@ -10,7 +10,7 @@ use std::time::Duration;
 use maxwell_core::AgentId;
 use maxwell_ebpf::{Attachment, EbpfError, ErasureMeter};
 
-use super::census::{Census, Counted, MOST};
+use super::census::{Census, Counted, MOST, Newborn};
 use super::cgroup::{CgroupError, Subtree};
 use super::command::{Command, temporary};
 use super::life::{Clock, Holder, Life, Proof};
@@ -144,8 +144,9 @@ impl Workshop {
                 let procs = group.path().join("cgroup.procs");
                 let proof = self.meter.as_ref().ok().and_then(|meter| lock(meter).watch(group.id()).ok());
                 let estimate = proof.is_none();
-                let counted = Counted::new(group.id(), Box::new(move || pids(&procs)), estimate);
                 let child = spawn(&program, &streams, &sandbox, Some(&group))?;
+                let mut newborn = Newborn::new(child.pid());
+                let counted = Counted::new(group.id(), Box::new(move || newborn.leave_out(pids(&procs))), estimate);
                 self.census.add(&counted);
                 let proof = proof.map_or(Proof::Census, Proof::Kernel);
                 Life::new(Holder::Group { group, clock, child }, proof, counted, command.wait_all)
@@ -154,10 +155,11 @@ impl Workshop {
                 let token = format!("{}-{}-{}", std::process::id(), id.0, self.lives.fetch_add(1, Ordering::Relaxed));
                 program.environment.push((TOKEN.into(), token.clone().into()));
                 let child = spawn(&program, &streams, &sandbox, None)?;
+                let mut newborn = Newborn::new(child.pid());
                 let tree = Tree::new(child, &token)?;
                 let known = Arc::new(Mutex::new(tree.pids()));
                 let theirs = Arc::clone(&known);
-                let counted = Counted::new(0, Box::new(move || lock(&theirs).clone()), true);
+                let counted = Counted::new(0, Box::new(move || newborn.leave_out(lock(&theirs).clone())), true);
                 self.census.add(&counted);
                 let mut life = Life::new(Holder::Tree { tree, known }, Proof::Census, counted, command.wait_all);
                 // What it did until here is on its first bill.

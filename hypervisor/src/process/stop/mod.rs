@@ -128,8 +128,7 @@ impl Tree {
                 self.resume();
                 return Err(StopError::TooMany);
             }
-            let running =
-                self.members.keys().filter(|pid| proc::Stat::of(**pid).is_some_and(|stat| stat.runs())).count();
+            let running = self.running();
             if new == 0 && running == 0 && self.census() == 0 {
                 return Ok(self.members.len());
             }
@@ -142,6 +141,16 @@ impl Tree {
                 std::thread::sleep(Duration::from_micros(50));
             }
         }
+    }
+
+    /// How many run. Who waits in `vfork(2)` for a child that is stopped does not, although it cannot be stopped itself.
+    fn running(&self) -> usize {
+        let stats: Vec<_> = self.members.keys().filter_map(|pid| Some((*pid, proc::Stat::of(*pid)?))).collect();
+        let waits = |parent: Pid| {
+            let parent = parent.as_raw_nonzero().get();
+            stats.iter().any(|(_, child)| child.parent == parent && child.is_stopped())
+        };
+        stats.iter().filter(|(pid, stat)| stat.runs() && !(stat.is_uninterruptible() && waits(*pid))).count()
     }
 
     /// Lets everything run.

@@ -40,6 +40,14 @@ impl Stat {
         })
     }
 
+    pub(super) const fn is_stopped(self) -> bool {
+        matches!(self.state, b'T' | b't')
+    }
+
+    pub(super) const fn is_uninterruptible(self) -> bool {
+        self.state == b'D'
+    }
+
     /// Neither stopped nor dead.
     pub(super) const fn runs(self) -> bool {
         !matches!(self.state, b'T' | b't' | b'Z' | b'X')
