@@ -20,7 +20,7 @@ use maxwell_daemon::notice::Notice;
 use maxwell_daemon::report::{AgentReport, DomainReport, Lateness, ProcessesNote, SensorReport};
 use maxwell_daemon::scenario::ProcessSpec;
 use maxwell_daemon::signals::{Came, Signals};
-use maxwell_hypervisor::process::sandbox::Sandbox;
+use maxwell_hypervisor::process::sandbox::{Enforced, Sandbox};
 use maxwell_hypervisor::process::{ProcessCell, ProcessError, Streams};
 use maxwell_hypervisor::protocol::control::ControlError;
 use maxwell_physics::Choice;
@@ -99,6 +99,13 @@ pub(crate) struct ExecArgs {
     command: Vec<OsString>,
 }
 
+/// A program of the command, and what samples say that it erased.
+#[derive(Serialize)]
+struct Eraser<'a> {
+    program: &'a str,
+    bytes: u64,
+}
+
 /// The summary for machines.
 #[derive(Serialize)]
 struct Summary<'a> {
@@ -114,6 +121,8 @@ struct Summary<'a> {
     agent: &'a AgentReport,
     sensor: SensorReport,
     processes: &'a Option<ProcessesNote>,
+    sandbox: &'a Enforced,
+    erasers: Vec<Eraser<'a>>,
     domains: &'a [DomainReport],
     par_mw: u64,
     peak_price_mw: u64,
@@ -183,6 +192,12 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode, Failure> {
         }
         _ => {}
     }
+    let cell = ready.cell();
+    if !args.quiet {
+        let unavailable = cell.unavailable().iter().chain(&cell.enforced().notes);
+        unavailable.for_each(|why| eprintln!("maxwell: {why}"));
+    }
+    let enforced = cell.enforced().clone();
     let (watcher, notices) = channel();
     let (cell, commands) = (ready.cell(), ready.commands());
     let switchboard = Switchboard { cell, commands, grace: Duration::from_micros(args.grace.0), apart };
@@ -197,7 +212,8 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode, Failure> {
     let verdict =
         ready.run(Some(watcher), &AtomicBool::new(false)).map_err(|error| Failure::Exec(error.to_string()))?;
     let parked = told.join().unwrap_or(false);
-    finish(args, &name, &verdict, parked, began.elapsed().as_secs_f64(), json)
+    let outcome = Outcome { verdict, parked, seconds: began.elapsed().as_secs_f64(), enforced };
+    finish(args, &name, &outcome, json)
 }
 
 fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
@@ -217,17 +233,20 @@ fn ending(verdict: &Verdict, parked: bool) -> (u8, &'static str) {
     }
 }
 
-fn finish(
-    args: &ExecArgs,
-    name: &str,
-    verdict: &Verdict,
+/// What a run came to.
+struct Outcome {
+    verdict: Verdict,
+    /// It was parked for lack of funds when it ended.
     parked: bool,
     seconds: f64,
-    json: Option<File>,
-) -> Result<ExitCode, Failure> {
+    enforced: Enforced,
+}
+
+fn finish(args: &ExecArgs, name: &str, outcome: &Outcome, json: Option<File>) -> Result<ExitCode, Failure> {
+    let Outcome { verdict, parked, seconds, enforced } = outcome;
     let report = &verdict.result.report;
     let agent = &report.agents[0];
-    let (exit_code, ended) = ending(verdict, parked);
+    let (exit_code, ended) = ending(verdict, *parked);
     let text = line(name, verdict, agent, exit_code);
     // `env` says no more either.
     let quiet = args.quiet || verdict.never_started();
@@ -241,10 +260,12 @@ fn finish(
             ended,
             reason: verdict.reason.code(),
             text,
-            seconds,
+            seconds: *seconds,
             agent,
             sensor: report.sensor,
             processes: &verdict.result.report.processes,
+            sandbox: enforced,
+            erasers: verdict.erasers.iter().map(|(program, bytes)| Eraser { program, bytes: *bytes }).collect(),
             domains: &report.energy.domains,
             par_mw: report.price_mw.par,
             peak_price_mw: report.price_mw.peak,
@@ -288,7 +309,7 @@ fn line(name: &str, verdict: &Verdict, agent: &AgentReport, code: u8) -> String 
          cores, {tax} tax on {erased} erased{}, {rent} rent",
         Joule(agent.energy_nj),
         report.sensor.source,
-        if estimated { " (estimated from smaps)" } else { "" },
+        whose(verdict, erased, estimated),
     );
     if agent.arrears_nj > 0 {
         text += &format!("; {} could not be paid any more", Joule(agent.arrears_nj));
@@ -297,6 +318,15 @@ fn line(name: &str, verdict: &Verdict, agent: &AgentReport, code: u8) -> String 
         text += &format!("; {} left, which does not cover another slot", Joule(agent.balance_nj));
     }
     text
+}
+
+/// How erased bytes are known, or which program erased most of them, where that is worth a word.
+fn whose(verdict: &Verdict, erased: Bytes, estimated: bool) -> String {
+    match verdict.erasers.first() {
+        _ if estimated => " (estimated from smaps)".to_owned(),
+        Some((program, bytes)) if erased.0 > 16 << 20 && *bytes > erased.0 / 2 => format!(" (most by {program})"),
+        _ => String::new(),
+    }
 }
 
 /// Says what the user should know while it runs. Whether it is parked for lack of funds at the end.

@@ -101,6 +101,8 @@ pub struct Verdict {
     pub reason: Reason,
     /// How its command ended, if it got so far.
     pub exit: Option<Exit>,
+    /// Which of its programs erased how many bytes, most first, by samples.
+    pub erasers: Vec<(String, u64)>,
 }
 
 impl Verdict {
@@ -205,6 +207,6 @@ impl Ready {
         let options = RunOptions { until: Until::AllDead, wishes, watcher, ..RunOptions::default() };
         let result = self.machine.run(&options, stop)?;
         let reason = result.reasons.first().copied().unwrap_or(Reason::Killed);
-        Ok(Verdict { reason, exit: self.cell.exit(), result })
+        Ok(Verdict { reason, exit: self.cell.exit(), erasers: self.cell.erasers(), result })
     }
 }

@@ -36,6 +36,7 @@ use super::command::Command;
 use super::demand::Demand;
 use super::exposure::Exposure;
 use super::life::Life;
+use super::sandbox::Enforced;
 use super::workshop::{ProcessError, Workshop};
 use crate::protocol::account::{Account, Wishes};
 use crate::slots::LINGER;
@@ -67,6 +68,8 @@ pub struct ProcessCell {
     body: Mutex<Body>,
     /// How its command ended.
     ended: Mutex<Option<Exit>>,
+    /// What of its sandbox holds, and which of its limits do not.
+    noted: (Enforced, Vec<String>),
     /// What its processes are seen to do.
     counted: Mutex<Arc<Counted>>,
     /// For signals from outside, which do not wait for a turn's end.
@@ -106,6 +109,7 @@ impl ProcessCell {
     pub(super) fn new(id: AgentId, command: Command, workshop: Arc<Workshop>) -> Result<Self, ProcessError> {
         let account = Arc::new(Account::new(id));
         let mut life = workshop.conceive(id, &command, &account)?;
+        let noted = life.noted();
         let (pidfd, counted) = (Mutex::new(life.pidfd()), Mutex::new(life.counted()));
         let body = Body {
             life: Some(life),
@@ -122,6 +126,7 @@ impl ProcessCell {
             account,
             body: Mutex::new(body),
             ended: Mutex::new(None),
+            noted,
             counted,
             pidfd,
             told: Mutex::new(None),
@@ -138,6 +143,18 @@ impl ProcessCell {
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         *lock(&self.ended)
+    }
+
+    /// What of its sandbox really holds on this machine.
+    #[must_use]
+    pub fn enforced(&self) -> &Enforced {
+        &self.noted.0
+    }
+
+    /// Limits that were asked for and do not hold, in words.
+    #[must_use]
+    pub fn unavailable(&self) -> &[String] {
+        &self.noted.1
     }
 
     /// Which of its programs erased how much, most first: by samples, for reports and not for bills. Empty where the kernel

@@ -18,6 +18,7 @@ use super::census::Counted;
 use super::cgroup::Cgroup;
 use super::child::{Child, Exit};
 use super::freezer::FreezerError;
+use super::sandbox::Enforced;
 use super::stop::{StopError, Tree};
 use crate::lock;
 
@@ -133,6 +134,9 @@ pub(super) struct Life {
     erased: u64,
     /// The memory on which the market counts.
     told_held: Bytes,
+    /// What of its sandbox holds, and which of its limits do not.
+    enforced: Enforced,
+    unavailable: Vec<String>,
 }
 
 impl Life {
@@ -150,6 +154,8 @@ impl Life {
             erased_paid: 0,
             erased: 0,
             told_held: Bytes::ZERO,
+            enforced: Enforced::default(),
+            unavailable: Vec::new(),
         }
     }
 
@@ -204,6 +210,16 @@ impl Life {
     pub(super) fn tell_held(&mut self) -> Bytes {
         self.told_held = Bytes(self.counted.held_now());
         self.told_held
+    }
+
+    /// Notes what of its sandbox holds, and which of its limits do not.
+    pub(super) fn note(&mut self, enforced: Enforced, unavailable: Vec<String>) {
+        (self.enforced, self.unavailable) = (enforced, unavailable);
+    }
+
+    /// What was noted.
+    pub(super) fn noted(&self) -> (Enforced, Vec<String>) {
+        (self.enforced.clone(), self.unavailable.clone())
     }
 
     /// What the census finds of it.

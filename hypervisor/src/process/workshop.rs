@@ -135,10 +135,12 @@ impl Workshop {
             streams: &descriptors,
         };
         let sandbox = command.sandbox.prepare(&around)?;
-        let life = match &self.ground {
+        let mut unavailable = Vec::new();
+        let mut life = match &self.ground {
             Ground::Groups(subtree) => {
                 let life = self.lives.fetch_add(1, Ordering::Relaxed);
                 let group = subtree.group(&format!("agent-{}-{life}", id.0), &command.limits)?;
+                unavailable.extend(group.unavailable().iter().map(ToString::to_string));
                 group.freezer().begin_freeze().map_err(|error| std::io::Error::other(error.to_string()))?;
                 let clock = Clock::of(group.path())?;
                 let procs = group.path().join("cgroup.procs");
@@ -152,6 +154,10 @@ impl Workshop {
                 Life::new(Holder::Group { group, clock, child }, proof, counted, command.wait_all)
             }
             Ground::Signals(_) => {
+                let limits = &command.limits;
+                if limits.memory_bytes.is_some() || limits.tasks.is_some() {
+                    unavailable.push("no limits of memory and processes: they take a cgroup".to_owned());
+                }
                 let token = format!("{}-{}-{}", std::process::id(), id.0, self.lives.fetch_add(1, Ordering::Relaxed));
                 program.environment.push((TOKEN.into(), token.clone().into()));
                 let child = spawn(&program, &streams, &sandbox, None)?;
@@ -167,6 +173,7 @@ impl Workshop {
                 life
             }
         };
+        life.note(sandbox.enforced().clone(), unavailable);
         self.broker.add(ours, Arc::clone(account));
         Ok(life)
     }
