@@ -6,7 +6,7 @@
 
 It works in units of some milliseconds. After each it looks at the price, its balance and its own speed, and bids what
 a core-second of its time earns from a sponsor: if a core costs more, it does not run, and it loses nothing by that. When
-no sponsor pays any more it withdraws its order and ends. On `apoptosis` and on SIGTERM it writes its state down; the
+no sponsor pays any more it ends. On `apoptosis` and on SIGTERM it writes its state down; the
 next run goes on from there.
 
 The class `Maxwell` is all that an agent needs to speak to Maxwell. Copy it.
@@ -161,7 +161,7 @@ class Trader:
         """Sells primes; False when nobody buys any more."""
         sponsor = self.sponsor()
         if sponsor is None:
-            self.bid(0)
+            # It ends, and its order with it. A bid of nothing would freeze it before it could.
             return False
         self.core += core_s
         for prime in primes:

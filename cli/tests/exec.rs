@@ -295,7 +295,7 @@ fn an_interrupt_reaches_the_command_once() {
         return;
     }
     // Without a terminal it is passed on, whether it came to Maxwell alone or to the group; the second ends it.
-    let counts = "import time, sys\nprint('up', flush=True)\nn = 0\nwhile True:\n  try:\n    while n == 0: time.sleep(0.01)\n    time.sleep(1); sys.exit(40 + n)\n  except KeyboardInterrupt: n += 1";
+    let counts = "import time, sys\nn = 0\nwhile True:\n  try:\n    if n == 0: print('up', flush=True)\n    while n == 0: time.sleep(0.01)\n    time.sleep(1); sys.exit(40 + n)\n  except KeyboardInterrupt: n += 1";
     for group in [false, true] {
         let mut started = order(&["--budget", RICH], &["python3", "-c", counts]).start();
         started.says("up");
@@ -308,8 +308,8 @@ fn an_interrupt_reaches_the_command_once() {
     }
     // One that uses up its slot early in every tick, and so is frozen often, hears it too.
     let busy = "import hashlib, threading, time, sys\nb = bytes(1 << 20)\ndef f():\n  while 1: hashlib.sha256(b).digest()\n\
-                for i in range(3): threading.Thread(target=f, daemon=True).start()\nprint('up', flush=True)\n\
-                try:\n  while 1: hashlib.sha256(b).digest()\nexcept KeyboardInterrupt: sys.exit(33)";
+                for i in range(3): threading.Thread(target=f, daemon=True).start()\n\
+                try:\n  print('up', flush=True)\n  while 1: hashlib.sha256(b).digest()\nexcept KeyboardInterrupt: sys.exit(33)";
     for _ in 0..3 {
         let mut started = order(&["--budget", RICH, "--cores", "1"], &["python3", "-c", busy]).start();
         started.says("up");
