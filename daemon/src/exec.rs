@@ -130,7 +130,7 @@ impl Exec {
         let mut scenario = Scenario::of_this_machine();
         let policy = &mut scenario.policy;
         let par = policy.thermal.par;
-        let bid = self.bid.unwrap_or(Price(par.0.saturating_mul(DEFAULT_BID)));
+        let bid = self.bid.unwrap_or_else(|| Price(par.0.saturating_mul(DEFAULT_BID)));
         if bid < par {
             return Err(ExecError::BelowPar { bid, par });
         }

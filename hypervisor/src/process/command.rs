@@ -92,7 +92,7 @@ fn find(user: &str, passwd: &str, groups: &str) -> Option<Identity> {
 /// The temporary directory of a program with this environment.
 pub(super) fn temporary(program: &Program) -> &Path {
     let named = program.environment.iter().rev().find(|(name, _)| name == OsStr::new("TMPDIR"));
-    named.map_or(Path::new("/tmp"), |(_, path)| Path::new(path))
+    named.map_or_else(|| Path::new("/tmp"), |(_, path)| Path::new(path))
 }
 
 #[cfg(test)]
