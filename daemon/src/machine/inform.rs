@@ -1,0 +1,40 @@
+//! What process agents are told each tick.
+
+use maxwell_core::agent::{Agent, Life};
+use maxwell_core::reason::Reason;
+use maxwell_hypervisor::Quote;
+use maxwell_hypervisor::protocol::account::{Notice, Standing};
+
+use super::Machine;
+
+impl Machine {
+    /// Shows process agents the price, and those that are granted something where they stand.
+    pub(super) fn inform(&self, quote: Quote) {
+        if self.processes.is_none() {
+            return;
+        }
+        // Whoever is reading just now sees the last tick's.
+        self.board.publish(Notice { quote, reserve: Some(self.out.control.reserve) });
+        for grant in &self.out.grants {
+            let (Some(cell), Some(agent)) = (self.process(grant.agent), self.market.agent(grant.agent)) else {
+                continue;
+            };
+            let reason = self.market.reason(grant.agent).unwrap_or(Reason::Running);
+            let (limit, balance) = (agent.spec.order.limit, self.market.balance(grant.agent));
+            cell.account().publish(Standing {
+                state: agent.state(),
+                reason: last_reason(agent, reason),
+                limit,
+                balance,
+            });
+        }
+    }
+}
+
+/// Why a dying agent dies, although it runs at this moment.
+fn last_reason(agent: &Agent, now: Reason) -> Reason {
+    match agent.life {
+        Life::Dying { reason, .. } => reason,
+        _ => now,
+    }
+}
