@@ -317,10 +317,8 @@ fn tell(notices: &Receiver<Notice>, name: &str, quiet: bool) -> bool {
                      end it with Ctrl-C"
                 ));
             }
-            Notice::Happened { event: Event::Revived { .. }, .. } => {
-                if std::mem::take(&mut parked) {
-                    say(&format!("{name} goes on"));
-                }
+            Notice::Happened { event: Event::Revived { .. }, .. } if std::mem::take(&mut parked) => {
+                say(&format!("{name} goes on"));
             }
             Notice::Snapshot(snapshot) => {
                 let row = snapshot.rows.first();
