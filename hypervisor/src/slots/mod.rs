@@ -1,6 +1,6 @@
 //! Slots: one worker thread for each core on sale, running whatever cells the market seats there.
 //!
-//! A plan ([`plan`]) says who runs where in a tick; a worker ([`worker`]) carries it out, hands what is left of a slot to
+//! A plan (`plan.rs`) says who runs where in a tick; a worker (`worker.rs`) carries it out, hands what is left of a slot to
 //! the standbys, and reports. What an agent is made of, only its [`Cell`] knows.
 
 mod plan;

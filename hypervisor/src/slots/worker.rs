@@ -9,7 +9,7 @@
 //!   publish plan ──────────────────────────────► it won again? go on without a pause; else release it first
 //! ```
 //!
-//! A worker looks at the clock by itself, so that the market thread need not interrupt anybody; [`Plan::revoke`] stops all
+//! A worker looks at the clock by itself, so that the market thread need not interrupt anybody; `Plan::revoke` stops all
 //! of them early.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
