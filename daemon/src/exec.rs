@@ -15,6 +15,7 @@ use maxwell_core::agent::OnInsolvency;
 use maxwell_core::market::Command;
 use maxwell_core::reason::{Reason, Trap};
 use maxwell_core::{AgentId, Joule, Micros, Price};
+use maxwell_ebpf::Calls;
 use maxwell_hypervisor::process::child::Exit;
 use maxwell_hypervisor::process::{ProcessCell, identity};
 use maxwell_hypervisor::protocol::control::{Ask, ControlError, Directory, Server};
@@ -103,6 +104,8 @@ pub struct Verdict {
     pub exit: Option<Exit>,
     /// Which of its programs erased how many bytes, most first, by samples.
     pub erasers: Vec<(String, u64)>,
+    /// Its system calls by class, if they were counted.
+    pub calls: Option<Calls>,
 }
 
 impl Verdict {
@@ -207,6 +210,6 @@ impl Ready {
         let options = RunOptions { until: Until::AllDead, wishes, watcher, ..RunOptions::default() };
         let result = self.machine.run(&options, stop)?;
         let reason = result.reasons.first().copied().unwrap_or(Reason::Killed);
-        Ok(Verdict { reason, exit: self.cell.exit(), erasers: self.cell.erasers(), result })
+        Ok(Verdict { reason, exit: self.cell.exit(), erasers: self.cell.erasers(), calls: self.cell.calls(), result })
     }
 }

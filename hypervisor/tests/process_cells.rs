@@ -60,6 +60,7 @@ fn shell(script: &str) -> Command {
         grace: Duration::from_secs(2),
         wait_all: false,
         streams: Streams::Deaf,
+        audit: false,
     }
 }
 
@@ -197,6 +198,26 @@ fn what_a_command_releases_is_counted_and_so_is_what_it_holds_at_its_end() {
     assert!((64 << 20..96 << 20).contains(&erased), "{erased} bytes");
     let erasers = machine.cells[0].erasers();
     assert!(erasers.iter().any(|(name, bytes)| name == "python3" && *bytes > 32 << 20), "{erasers:?}");
+}
+
+#[test]
+fn system_calls_are_counted_by_class_where_that_is_asked_for() {
+    let Some(mut machine) = machine(1) else { return };
+    if !machine.processes.erased_by().contains("kernel") {
+        eprintln!("skipped: {}", machine.processes.erased_by());
+        return;
+    }
+    let script = "i=0; while [ $i -lt 500 ]; do : < /dev/null; i=$((i+1)); done";
+    let audited = machine.agent(Command { audit: true, ..shell(script) });
+    let silent = machine.agent(shell("exit 0"));
+    machine.run_out(audited);
+    machine.run_out(silent);
+    let calls = machine.cells[0].calls().unwrap();
+    let files = calls.of(maxwell_ebpf::Class::Files);
+    // Each round opens, duplicates and closes.
+    assert!((1_500..8_000).contains(&files), "{calls:?}");
+    assert!(calls.total() >= files);
+    assert!(machine.cells[1].calls().is_none());
 }
 
 #[test]

@@ -67,6 +67,9 @@ pub(crate) struct ExecArgs {
     /// What it may not do: `on`, `off`, or words such as `write=/srv/data,no-landlock` (see docs/processes.md).
     #[arg(long, value_name = "WORDS", default_value = "on")]
     sandbox: String,
+    /// Count its system calls by class, for the JSON. Slows down every system call of this machine meanwhile.
+    #[arg(long)]
+    audit: bool,
     /// Do not tax erased memory.
     #[arg(long)]
     no_tax: bool,
@@ -130,6 +133,7 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode, Failure> {
             pids: args.pids,
             grace: Duration::from_micros(args.grace.0),
             wait_all: args.wait_all,
+            audit: args.audit,
             ..ProcessSpec::default()
         },
         or_park: args.or_park,

@@ -1,5 +1,6 @@
 //! What a command under a budget came to: for people in a line, for machines as JSON, for shells as a code.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -10,6 +11,7 @@ use maxwell_core::reason::Reason;
 use maxwell_core::{Bytes, Joule};
 use maxwell_daemon::exec::Verdict;
 use maxwell_daemon::report::{AgentReport, DomainReport, Lateness, ProcessesNote, SensorReport};
+use maxwell_ebpf::Class;
 use maxwell_hypervisor::process::sandbox::Enforced;
 use serde::Serialize;
 
@@ -40,6 +42,9 @@ struct Summary<'a> {
     processes: &'a Option<ProcessesNote>,
     sandbox: &'a Enforced,
     erasers: Vec<Eraser<'a>>,
+    /// By class, if they were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_calls: Option<BTreeMap<&'static str, u64>>,
     domains: &'a [DomainReport],
     par_mw: u64,
     peak_price_mw: u64,
@@ -97,6 +102,9 @@ pub(super) fn finish(args: &ExecArgs, name: &str, outcome: &Outcome, json: Optio
             sensor: report.sensor,
             processes: &verdict.result.report.processes,
             sandbox: enforced,
+            system_calls: verdict
+                .calls
+                .map(|calls| Class::ALL.into_iter().map(|class| (class.name(), calls.of(class))).collect()),
             erasers: verdict.erasers.iter().map(|(program, bytes)| Eraser { program, bytes: *bytes }).collect(),
             domains: &report.energy.domains,
             par_mw: report.price_mw.par,

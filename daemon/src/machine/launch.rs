@@ -32,5 +32,6 @@ pub(super) fn command(spec: &ProcessSpec, slots: u16) -> std::io::Result<Command
         grace: spec.grace,
         wait_all: spec.wait_all,
         streams: spec.streams.clone(),
+        audit: spec.audit,
     })
 }

@@ -87,6 +87,8 @@ pub struct ProcessSpec {
     pub grace: Duration,
     /// Its descendants go on when its first process has ended.
     pub wait_all: bool,
+    /// Count its system calls by class.
+    pub audit: bool,
     /// The scenario's text position of the command, for errors found when it is started.
     pub at: (usize, usize),
 }
@@ -266,6 +268,7 @@ fn process(source: &Source<'_>, raw: &RawAgent, command: &Spanned<RawCommand>) -
         files,
         grace,
         wait_all: raw.wait_all.as_ref().is_some_and(|wait| *wait.get_ref()),
+        audit: false,
         at: source.place(command.span().start),
     })
 }

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use maxwell_core::market::{Stop, Usage};
 use maxwell_core::reason::Trap;
 use maxwell_core::{AgentId, Bytes, Micros};
+use maxwell_ebpf::Calls;
 use rustix::process::Signal;
 
 use super::census::Counted;
@@ -68,6 +69,8 @@ pub struct ProcessCell {
     body: Mutex<Body>,
     /// How its command ended.
     ended: Mutex<Option<Exit>>,
+    /// The system calls of its last life, if they were counted.
+    calls: Mutex<Option<Calls>>,
     /// What of its sandbox holds, and which of its limits do not.
     noted: (Enforced, Vec<String>),
     /// What its processes are seen to do.
@@ -126,6 +129,7 @@ impl ProcessCell {
             account,
             body: Mutex::new(body),
             ended: Mutex::new(None),
+            calls: Mutex::new(None),
             noted,
             counted,
             pidfd,
@@ -143,6 +147,12 @@ impl ProcessCell {
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         *lock(&self.ended)
+    }
+
+    /// The system calls of its life that has ended, by class, if they were counted.
+    #[must_use]
+    pub fn calls(&self) -> Option<Calls> {
+        *lock(&self.calls)
     }
 
     /// What of its sandbox really holds on this machine.
@@ -253,6 +263,7 @@ impl ProcessCell {
     /// Kills what is left of it, and remembers how its command ended.
     fn finish(&self, life: &mut Life) {
         life.finish(END_PATIENCE);
+        *lock(&self.calls) = life.calls();
         let exit = life.start_failure().map(Exit::Code).or_else(|| life.exit());
         if let Some(exit) = exit {
             lock(&self.ended).get_or_insert(exit);

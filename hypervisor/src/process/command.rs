@@ -27,6 +27,8 @@ pub struct Command {
     pub wait_all: bool,
     /// Where its standard streams go.
     pub streams: Streams,
+    /// Count its system calls by class. Makes every system call of the machine slower meanwhile.
+    pub audit: bool,
 }
 
 /// Where standard streams go.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use maxwell_core::Bytes;
 use maxwell_core::reason::Trap;
-use maxwell_ebpf::Watched;
+use maxwell_ebpf::{AuditedCalls, Calls, Watched};
 use maxwell_physics::TaskClock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
@@ -137,6 +137,8 @@ pub(super) struct Life {
     /// What of its sandbox holds, and which of its limits do not.
     enforced: Enforced,
     unavailable: Vec<String>,
+    /// Its system calls, if they are counted.
+    audited: Option<AuditedCalls>,
 }
 
 impl Life {
@@ -156,6 +158,7 @@ impl Life {
             told_held: Bytes::ZERO,
             enforced: Enforced::default(),
             unavailable: Vec::new(),
+            audited: None,
         }
     }
 
@@ -215,6 +218,24 @@ impl Life {
     /// Notes what of its sandbox holds, and which of its limits do not.
     pub(super) fn note(&mut self, enforced: Enforced, unavailable: Vec<String>) {
         (self.enforced, self.unavailable) = (enforced, unavailable);
+    }
+
+    /// Its system calls are counted from now on.
+    pub(super) fn audit(&mut self, calls: AuditedCalls) {
+        self.audited = Some(calls);
+    }
+
+    /// Its system calls so far, if they are counted.
+    pub(super) fn calls(&self) -> Option<Calls> {
+        self.audited.as_ref()?.read().ok()
+    }
+
+    /// What the kernel calls its group.
+    pub(super) fn group_id(&self) -> Option<u64> {
+        match &self.holder {
+            Holder::Group { group, .. } => Some(group.id()),
+            Holder::Tree { .. } => None,
+        }
     }
 
     /// What was noted.

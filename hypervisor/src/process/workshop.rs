@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use maxwell_core::AgentId;
-use maxwell_ebpf::{Attachment, EbpfError, ErasureMeter};
+use maxwell_ebpf::{Attachment, AuditedCalls, EbpfError, ErasureMeter, SyscallAudit};
 
 use super::census::{Census, Counted, MOST, Newborn};
 use super::cgroup::{CgroupError, Subtree};
@@ -63,6 +63,8 @@ pub(super) enum Ground {
 pub(super) struct Workshop {
     ground: Ground,
     meter: Result<Arc<Mutex<ErasureMeter>>, EbpfError>,
+    /// Opened when it is first asked for: it slows down everybody's system calls.
+    audit: Mutex<Option<SyscallAudit>>,
     broker: Broker,
     census: Census,
     morgue: mpsc::Sender<Life>,
@@ -87,6 +89,7 @@ impl Workshop {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
         Ok(Arc::new(Self {
             ground,
+            audit: Mutex::new(None),
             broker: Broker::start(board, Rate::default())?,
             census: Census::start(meter.as_ref().ok().cloned())?,
             morgue,
@@ -173,9 +176,27 @@ impl Workshop {
                 life
             }
         };
+        if command.audit {
+            match self.audited(life.group_id()) {
+                Ok(calls) => life.audit(calls),
+                Err(why) => unavailable.push(format!("system calls are not counted: {why}")),
+            }
+        }
         life.note(sandbox.enforced().clone(), unavailable);
         self.broker.add(ours, Arc::clone(account));
         Ok(life)
+    }
+
+    /// Begins to count the system calls of a group.
+    fn audited(&self, group: Option<u64>) -> Result<AuditedCalls, String> {
+        let (Some(group), Ground::Groups(subtree)) = (group, &self.ground) else {
+            return Err("that takes a cgroup".to_owned());
+        };
+        let mut audit = lock(&self.audit);
+        if audit.is_none() {
+            *audit = Some(SyscallAudit::open(subtree.level() + 1).map_err(|error| error.to_string())?);
+        }
+        audit.as_ref().expect("just opened").watch(group).map_err(|error| error.to_string())
     }
 
     /// Tells an agent that it ends.
