@@ -1,0 +1,23 @@
+//! Scientist versus Leech: fair share, two bold baselines, a market and an oracle, side by side.
+//!
+//! ```text
+//!   Plan ──► turns: ABBA, a seed for each repetition ──► run (virtual here, or on a real host) ──► RunRecord
+//!     │                                                                                               │
+//!     ├────► Arithmetic: what must come out                                                           ▼
+//!     └────► Thresholds: what is wanted, written first ──────────────────────────────────────────► Summary
+//! ```
+//!
+//! The plan, the figures and the report are the same for virtual and for real runs, so that the two can be compared.
+
+mod arithmetic;
+mod arm;
+mod leech;
+mod metrics;
+mod plan;
+pub mod stats;
+
+pub use arithmetic::Arithmetic;
+pub use arm::{Arm, UnknownWord};
+pub use leech::LeechKind;
+pub use metrics::{FIGURES, Figure, RunMetrics, RunRecord, Sample};
+pub use plan::{Economy, Machine, Plan, PlanError, Thresholds, Turn};
