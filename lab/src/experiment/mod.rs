@@ -15,9 +15,11 @@ mod leech;
 mod metrics;
 mod plan;
 pub mod stats;
+mod world;
 
 pub use arithmetic::Arithmetic;
 pub use arm::{Arm, UnknownWord};
 pub use leech::LeechKind;
 pub use metrics::{FIGURES, Figure, RunMetrics, RunRecord, Sample};
 pub use plan::{Economy, Machine, Plan, PlanError, Thresholds, Turn};
+pub use world::{run_virtual, simulate};
