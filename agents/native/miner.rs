@@ -18,13 +18,15 @@ use maxwell_agents::native::search;
 use sha2::{Digest, Sha256};
 
 const USAGE: &str = "miner MODE [N] [--seed N] [--worker N] [--count PRIMES]
-  spin | mine | hoard MIB | orphans COUNT | sleep MILLIWATTS | mimic PERCENT";
+  spin | mine | hoard MIB | orphans COUNT | sleep [MILLIWATTS] | mimic PERCENT";
 
 /// Bytes that mining takes and gives back.
 const CHURN: usize = 8 << 20;
 /// Hashes between two of that.
 const NONCES: u64 = 1 << 16;
 const PAGE: usize = 4_096;
+/// What a sleeper calls cheap if it is not told: a core of a small machine at par, and a little.
+const CHEAP: u64 = 6_000;
 
 struct Miner {
     nonce: u64,
@@ -141,7 +143,7 @@ fn run() -> Option<std::io::Result<()>> {
         },
         "hoard" => hoard(&mut miner, usize::try_from(number()?.min(1 << 20)).ok()?),
         "orphans" => Some(orphans(number()?.min(10_000))),
-        "sleep" => Some(sleep(&mut miner, number()?)),
+        "sleep" => Some(sleep(&mut miner, number().unwrap_or(CHEAP))),
         "mimic" => Some(mimic(&mut miner, number()?, &place)),
         _ => None,
     }

@@ -5,16 +5,18 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use maxwell_agents::native::market::Market;
 use maxwell_agents::native::{search, wake};
 
-const USAGE: &str = "scientist [--seed N] [--worker N] [--count PRIMES] [--batches N] [--primes] [--wake]
+const USAGE: &str = "scientist [--seed N] [--worker N] [--count PRIMES] [--batches N] [--primes] [--wake] [--bursty]
   --seed, --worker  where it looks: no two of them look at the same numbers
   --count           primes in a batch (2048)
   --batches         ends after so many; otherwise it goes on until it is ended
   --primes          prints the primes too
-  --wake            measures how late a sleeper wakes";
+  --wake            measures how late a sleeper wakes
+  --bursty          works for one or two seconds, then sleeps for two or three";
 
 struct Wanted {
     seed: u64,
@@ -23,10 +25,12 @@ struct Wanted {
     batches: u64,
     primes: bool,
     wake: bool,
+    bursty: bool,
 }
 
 fn wanted() -> Option<Wanted> {
-    let mut wanted = Wanted { seed: 0, worker: 0, count: 2_048, batches: u64::MAX, primes: false, wake: false };
+    let mut wanted =
+        Wanted { seed: 0, worker: 0, count: 2_048, batches: u64::MAX, primes: false, wake: false, bursty: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || words.next()?.parse::<u64>().ok();
@@ -37,6 +41,7 @@ fn wanted() -> Option<Wanted> {
             "--batches" => wanted.batches = number()?,
             "--primes" => wanted.primes = true,
             "--wake" => wanted.wake = true,
+            "--bursty" => wanted.bursty = true,
             _ => return None,
         }
     }
@@ -49,7 +54,7 @@ fn work(wanted: &Wanted) -> std::io::Result<()> {
     }
     let mut market = Market::connect();
     let mut from = search::start(wanted.seed, wanted.worker);
-    let mut primes = String::new();
+    let (mut primes, mut burst) = (String::new(), Instant::now());
     for _ in 0..wanted.batches {
         let batch = search::batch(from, wanted.count, |prime| {
             if wanted.primes {
@@ -62,6 +67,11 @@ fn work(wanted: &Wanted) -> std::io::Result<()> {
             market.claim_prime(batch.to, 1)?;
         }
         from = batch.to + 1;
+        if wanted.bursty && burst.elapsed() >= Duration::from_millis(1_000 + batch.digest % 1_000) {
+            // Nobody knows the digest before: as good as chance, and the same in every arm.
+            std::thread::sleep(Duration::from_millis(2_000 + batch.digest / 1_000 % 1_000));
+            burst = Instant::now();
+        }
     }
     Ok(())
 }

@@ -20,5 +20,5 @@ pub mod sensors;
 mod utilisation;
 
 pub use model::{ModelConfig, ModelSensor};
-pub use sensors::{Choice, Instruments, Pick, Root, SensorError, Survey, TaskClock, TruedUp, survey};
+pub use sensors::{Choice, Instruments, Pick, Root, SensorError, Survey, TaskClock, TaskClockError, TruedUp, survey};
 pub use utilisation::OtherLoad;

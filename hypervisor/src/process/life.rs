@@ -201,6 +201,14 @@ impl Life {
         self.told_held
     }
 
+    /// Its group, if it is held by one.
+    pub(super) fn group(&self) -> Option<&Path> {
+        match &self.holder {
+            Holder::Group { group, .. } => Some(group.path()),
+            Holder::Tree { .. } => None,
+        }
+    }
+
     /// What the census finds of it.
     pub(super) fn counted(&self) -> Arc<Counted> {
         Arc::clone(&self.counted)

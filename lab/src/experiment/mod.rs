@@ -14,6 +14,7 @@ mod arm;
 mod leech;
 mod metrics;
 mod plan;
+pub mod real;
 pub mod stats;
 mod world;
 
