@@ -4,6 +4,7 @@ mod control;
 mod demo;
 mod doctor;
 mod exec;
+mod experiment;
 mod lab;
 mod outcome;
 mod physics;
@@ -145,6 +146,16 @@ enum Command {
     /// Experiments in virtual time.
     #[command(subcommand)]
     Lab(Lab),
+    /// Experiments with useful and useless agents.
+    #[command(subcommand)]
+    Experiment(Experiment),
+}
+
+/// Experiments with useful and useless agents.
+#[derive(Subcommand)]
+enum Experiment {
+    /// Fair share, two bold baselines, the market and an oracle, side by side on this host.
+    ScientistVsLeech(experiment::ScientistVsLeech),
 }
 
 /// Experiments in virtual time.
@@ -206,6 +217,7 @@ fn main() -> ExitCode {
         Command::Replay { recording, json } => run::replay(&recording, json),
         Command::Lab(Lab::Thermal { cases, list, out, json }) => lab::thermal(&cases, list, out.as_deref(), json),
         Command::Doctor { file, json } => doctor::doctor(file.as_deref(), json),
+        Command::Experiment(Experiment::ScientistVsLeech(args)) => experiment::scientist_vs_leech(&args),
         Command::Physics { command } => physics::run(&command),
     };
     match outcome {

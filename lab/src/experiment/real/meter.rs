@@ -52,6 +52,13 @@ impl Meter {
         format!("{}{note}", self.sensor.describe())
     }
 
+    /// The temperature, if a thermometer measures it.
+    pub(super) fn measured_celsius(&mut self) -> Option<f64> {
+        self.advance(0, 0);
+        let shown = self.reading.temperature?;
+        (shown.quality != Quality::Modelled).then_some(shown.celsius.0)
+    }
+
     /// Reads everything. `agents_ns` and `own_ns` are the core time of agents and of the scheduler since the last look.
     pub(super) fn advance(&mut self, agents_ns: u64, own_ns: u64) -> Drawn {
         let now = Instant::now();

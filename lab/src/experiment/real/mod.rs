@@ -20,6 +20,7 @@ mod market;
 mod meter;
 mod output;
 mod roster;
+mod series;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ use super::arm::Arm;
 use super::metrics::RunRecord;
 use super::plan::{Machine, Plan, Turn};
 pub use roster::{Role, SYBILS};
+pub use series::{RawData, Second};
 pub use watch::RawSample;
 
 /// Why an experiment cannot be run on this host.
