@@ -9,7 +9,7 @@ use std::time::Duration;
 use maxwell_agents::native::search;
 use maxwell_core::agent::OnInsolvency;
 use maxwell_core::bounty::Verifier;
-use maxwell_core::market::Event;
+use maxwell_core::market::{Event, MarketPolicy};
 use maxwell_core::{AgentId, Joule, Micros, Price};
 use maxwell_daemon::machine::{Machine, RunOptions, RunResult, Until};
 use maxwell_daemon::notice::Notice;
@@ -56,8 +56,7 @@ pub(super) fn run(real: &Real, plan: &Plan, turn: Turn, stop: &AtomicBool) -> Re
     });
     let thread = thread.map_err(RealError::io("start a thread for", Path::new("the market")))?;
     let mut watched = Watched::start(seen, Meter::new(&real.scenario)?);
-    let slot = scenario.policy.thermal.par.cost(scenario.policy.tick);
-    let looked = watch(&mut watched, &notices, plan, slot, stop);
+    let looked = watch(&mut watched, &notices, plan, &scenario.policy, stop);
     over.store(true, Ordering::Relaxed);
     let result = thread.join().map_err(|_| RealError::Panicked("see the error output".to_owned()))?;
     looked?;
@@ -69,7 +68,7 @@ fn watch(
     watched: &mut Watched,
     notices: &Receiver<Notice>,
     plan: &Plan,
-    slot: Joule,
+    policy: &MarketPolicy,
     stop: &AtomicBool,
 ) -> Result<(), RealError> {
     let mut price = None;
@@ -78,12 +77,13 @@ fn watch(
         let now = watched.elapsed();
         for notice in notices.try_iter() {
             match notice {
-                Notice::Snapshot(snapshot) => {
-                    price = Some(snapshot.spot.0 as f64 * 1e-3);
-                    for seen in watched.seen.iter_mut().filter(|seen| seen.broke.is_none()) {
-                        if snapshot.rows.iter().any(|row| row.name == seen.name && row.wallet < slot) {
-                            seen.broke = Some(Duration::from_secs_f64(snapshot.seconds.max(0.0)));
-                        }
+                Notice::Snapshot(snapshot) => price = Some(snapshot.spot.0 as f64 * 1e-3),
+                Notice::Happened { tick, event: Event::Condemned { agent, .. } } => {
+                    let at = usize::try_from(agent.0).unwrap_or(usize::MAX);
+                    if let Some(seen) = watched.seen.get_mut(at) {
+                        // It is condemned when it could not pay for a slot for as long as the grace.
+                        let told = Duration::from_micros(tick.0.saturating_mul(policy.tick.0));
+                        seen.broke.get_or_insert(told.saturating_sub(Duration::from_micros(policy.grace.0)));
                     }
                 }
                 Notice::Happened { event: Event::Died { agent, reason }, .. } => {
