@@ -143,18 +143,22 @@ enum Command {
         #[command(subcommand)]
         command: physics::Command,
     },
+    /// Experiments on whole markets.
+    #[command(subcommand)]
+    Experiment(Experiment),
     /// Experiments in virtual time.
     #[command(subcommand)]
     Lab(Lab),
-    /// Experiments with useful and useless agents.
-    #[command(subcommand)]
-    Experiment(Experiment),
 }
 
-/// Experiments with useful and useless agents.
+/// Experiments on whole markets.
 #[derive(Subcommand)]
 enum Experiment {
-    /// Fair share, two bold baselines, the market and an oracle, side by side on this host.
+    /// Useful agents and useless ones under fair share, budgets, credits, the market and an oracle (see docs/experiment.md).
+    ///
+    /// The plan with its thresholds is written before the first run. The report prints what arithmetic alone demands beside
+    /// what came out, and says where the auction is worth nothing.
+    #[command(name = "scientist-vs-leech")]
     ScientistVsLeech(experiment::ScientistVsLeech),
 }
 
@@ -215,9 +219,9 @@ fn main() -> ExitCode {
         Command::Park { target, json } => control::ask("park", &target, serde_json::json!({}), json),
         Command::Kill { target, json } => control::ask("kill", &target, serde_json::json!({}), json),
         Command::Replay { recording, json } => run::replay(&recording, json),
+        Command::Experiment(Experiment::ScientistVsLeech(args)) => experiment::scientist_vs_leech(&args),
         Command::Lab(Lab::Thermal { cases, list, out, json }) => lab::thermal(&cases, list, out.as_deref(), json),
         Command::Doctor { file, json } => doctor::doctor(file.as_deref(), json),
-        Command::Experiment(Experiment::ScientistVsLeech(args)) => experiment::scientist_vs_leech(&args),
         Command::Physics { command } => physics::run(&command),
     };
     match outcome {

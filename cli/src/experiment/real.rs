@@ -2,26 +2,51 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use maxwell_lab::experiment::real::{Outcome, RawData, Real, RealError};
-use maxwell_lab::experiment::{Arm, Plan, RunRecord};
+use maxwell_lab::experiment::{Arm, Plan, RunRecord, Summary, register};
 use maxwell_physics::Choice;
 
-use crate::outcome::Failure;
-use crate::run::stop_on_signals;
+use super::{ScientistVsLeech, unwritten};
+use crate::outcome::{Failure, INTERRUPTED};
+use crate::run::{say, stop_on_signals};
 
 /// How long the baseline runs.
-const BASELINE_SECONDS: f64 = 300.0;
+pub(super) const BASELINE_SECONDS: f64 = 300.0;
 
-/// A series that is over.
-pub(crate) struct Series {
-    pub(crate) records: Vec<RunRecord>,
-    /// Where energy and temperature came from.
-    pub(crate) sensor: String,
-    /// Stopped by Ctrl-C.
-    pub(crate) stopped: bool,
+/// Runs plans on this host, or the baseline of the first.
+pub(super) fn run(args: &ScientistVsLeech, plans: Vec<Plan>) -> Result<ExitCode, Failure> {
+    let Some(out) = &args.out else {
+        return Err(Failure::Usage("give --out DIR: runs on a host write what they see; or give --virtual".into()));
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    stop_on_signals(&stop)?;
+    for mut plan in plans {
+        plan.check().map_err(|error| Failure::Usage(error.to_string()))?;
+        let real = open(&mut plan, args.agents.as_deref(), out, args.sensor.clone())?;
+        if args.baseline {
+            baseline(&real, &plan, out, &stop)?;
+            continue;
+        }
+        // Thresholds are on disk before anything runs.
+        register(&plan, out).map_err(unwritten)?;
+        let records = series(&real, &plan, out, &stop)?;
+        if records.is_empty() {
+            continue;
+        }
+        let summary = Summary::new(&plan, &records, real.host(), real.label());
+        summary.write(&records, out).map_err(unwritten)?;
+        if args.json {
+            let text = serde_json::to_string_pretty(&summary).map_err(std::io::Error::from);
+            say(&(text.map_err(|source| Failure::Write { path: "stdout".into(), source })? + "\n"));
+        } else {
+            say(&summary.markdown());
+        }
+    }
+    Ok(if stop.load(Ordering::Relaxed) { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
 /// Where the agents' programs are: where somebody says, or beside this program.
@@ -31,12 +56,7 @@ fn agents(given: Option<&Path>) -> PathBuf {
 }
 
 /// The host; its powers go into the plan.
-pub(crate) fn open(
-    plan: &mut Plan,
-    given: Option<&Path>,
-    out: &Path,
-    sensors: Option<Choice>,
-) -> Result<Real, Failure> {
+fn open(plan: &mut Plan, given: Option<&Path>, out: &Path, sensors: Option<Choice>) -> Result<Real, Failure> {
     std::fs::create_dir_all(out).map_err(|source| Failure::Write { path: out.to_owned(), source })?;
     let real = Real::open(&agents(given), out, sensors).map_err(failure)?;
     plan.machine = real.machine();
@@ -51,9 +71,7 @@ pub(crate) fn open(
 }
 
 /// Runs a plan on this host. Raw data goes to `out` as it comes.
-pub(crate) fn series(real: &Real, plan: &Plan, out: &Path) -> Result<Series, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    stop_on_signals(&stop)?;
+fn series(real: &Real, plan: &Plan, out: &Path, stop: &AtomicBool) -> Result<Vec<RunRecord>, Failure> {
     let mut raw = RawData::create(out).map_err(failure)?;
     let count = plan.turns().len();
     let show = std::io::stderr().is_terminal();
@@ -76,28 +94,22 @@ pub(crate) fn series(real: &Real, plan: &Plan, out: &Path) -> Result<Series, Fai
         );
         raw.add(outcome)
     };
-    let outcomes = real.series(plan, &stop, begins, ended).map_err(failure)?;
-    Ok(Series {
-        records: outcomes.into_iter().map(|outcome| outcome.record).collect(),
-        sensor: real.sensor().to_owned(),
-        stopped: stop.load(Ordering::Relaxed),
-    })
+    let outcomes = real.series(plan, stop, begins, ended).map_err(failure)?;
+    Ok(outcomes.into_iter().map(|outcome| outcome.record).collect())
 }
 
 /// Fair share alone, with metrics every second: temperature, power, work. The summary is primes for each joule.
-pub(crate) fn baseline(real: &Real, plan: &Plan, out: &Path) -> Result<bool, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    stop_on_signals(&stop)?;
+fn baseline(real: &Real, plan: &Plan, out: &Path, stop: &AtomicBool) -> Result<(), Failure> {
     let plan = Plan { arms: vec![Arm::Linux], runs: 1, seconds: plan.seconds.max(1.0), ..plan.clone() };
-    let Some(turn) = plan.turns().first().copied() else { return Ok(true) };
-    let Some(outcome) = real.run(&plan, turn, &stop).map_err(failure)? else { return Ok(true) };
+    let Some(turn) = plan.turns().first().copied() else { return Ok(()) };
+    let Some(outcome) = real.run(&plan, turn, stop).map_err(failure)? else { return Ok(()) };
     let mut raw = RawData::create(out).map_err(failure)?;
     raw.add(&outcome).map_err(failure)?;
     let metrics = &outcome.record.metrics;
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let kernel = real.host().kernel;
     let summary = serde_json::json!({
         "arm": "linux",
-        "kernel": kernel.trim(),
+        "kernel": kernel,
         "scientists": plan.scientists,
         "leeches": plan.leeches,
         "leech": plan.leech.to_string(),
@@ -115,9 +127,9 @@ pub(crate) fn baseline(real: &Real, plan: &Plan, out: &Path) -> Result<bool, Fai
     let text = serde_json::to_string_pretty(&summary)
         .map_err(|error| Failure::Write { path: path.clone(), source: std::io::Error::other(error) })?;
     std::fs::write(&path, text + "\n").map_err(|source| Failure::Write { path: path.clone(), source })?;
-    crate::run::say(&format!(
+    say(&format!(
         "linux {}: {} primes in {:.0} s, {:.0} J: {:.1} primes per joule, {:.1} without idle power ({})\n",
-        kernel.trim(),
+        kernel,
         outcome.primes,
         metrics.seconds,
         metrics.joules,
@@ -125,12 +137,7 @@ pub(crate) fn baseline(real: &Real, plan: &Plan, out: &Path) -> Result<bool, Fai
         outcome.primes as f64 / metrics.joules_active,
         real.sensor()
     ));
-    Ok(false)
-}
-
-/// How long a baseline runs unless somebody says otherwise.
-pub(crate) const fn baseline_seconds() -> f64 {
-    BASELINE_SECONDS
+    Ok(())
 }
 
 fn failure(error: RealError) -> Failure {

@@ -13,6 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::leech::LeechKind;
 use super::plan::Plan;
 
 /// The figures that follow from the plan alone.
@@ -37,13 +38,15 @@ pub struct Arithmetic {
 }
 
 impl Arithmetic {
-    /// The arithmetic of a plan: of leeches that want a core each (an orphan fleet wants them all), mimics with their
-    /// share of useful work. Agents beside scientists and leeches are left out.
+    /// The arithmetic of a plan: of leeches that want a core each (an orphan fleet wants them all, a sleeper none while
+    /// scientists fill the machine), mimics with their share of useful work. A poor agent counts as a scientist, a bursty one
+    /// as a tenth of one.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
         let cores = f64::from(plan.machine.slots);
-        let scientists = f64::from(plan.scientists);
-        let leeches = f64::from(plan.leeches) * f64::from(plan.leech.identities());
+        let scientists = f64::from(plan.scientists + plan.poor) + 0.1 * f64::from(plan.bursty);
+        let idle = plan.leech == LeechKind::Sleeper && scientists >= cores;
+        let leeches = if idle { 0.0 } else { f64::from(plan.leeches) * f64::from(plan.leech.identities()) };
         let width = f64::from(plan.leech.processes().min(plan.machine.slots));
         let (fair_scientist, fair_leech) = share(cores, scientists, leeches, width);
         let useful = plan.leech.usefulness();
@@ -78,7 +81,6 @@ fn share(cores: f64, ones: f64, wides: f64, width: f64) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::leech::LeechKind;
     use crate::experiment::plan::Machine;
     use maxwell_core::units::Watts;
 

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use maxwell_hypervisor::process::cgroup::{Cgroup, Controller, Limits, Subtree};
@@ -35,6 +35,7 @@ pub(super) struct Body {
 #[derive(Debug)]
 pub(super) struct Fleet {
     pub(super) bodies: Vec<Body>,
+    _weights: Vec<Weight>,
     // After the groups in it.
     _subtree: Subtree,
 }
@@ -59,7 +60,8 @@ impl Fleet {
             bodies.push(Body { group, child, thawed: false, alive: true });
             seen.push(Seen::new(member, lines, clock));
         }
-        Ok((Self { bodies, _subtree: subtree }, seen))
+        let weights = bodies.first().map_or_else(Vec::new, |body| Weight::of(&body.group, members.len()));
+        Ok((Self { bodies, _weights: weights, _subtree: subtree }, seen))
     }
 
     /// Lets one run.
@@ -100,6 +102,37 @@ impl Fleet {
     }
 }
 
+/// The weight of a group above the agents', until it is dropped. Together they weigh what each weighs alone beside everything else on
+/// the host, as the market's agents do, which are in no group of this controller.
+#[derive(Debug)]
+struct Weight {
+    path: PathBuf,
+    before: String,
+}
+
+impl Weight {
+    /// Of the instance's group and the one above it.
+    fn of(agent: &Cgroup, agents: usize) -> Vec<Self> {
+        let above = agent.limited_in(Controller::Cpu).into_iter().flat_map(|folder| folder.ancestors().skip(1).take(2));
+        let files = above.map(|folder| folder.join("cpu.shares"));
+        // Where it is not to be had (version 2 counts otherwise) the host is as it is.
+        files.filter_map(|path| Self::set(path, agents * 1_024)).collect()
+    }
+
+    fn set(path: PathBuf, shares: usize) -> Option<Self> {
+        let before = std::fs::read_to_string(&path).ok()?;
+        std::fs::write(&path, shares.to_string()).ok()?;
+        Some(Self { path, before })
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        // It may be gone: then there is nothing to set back.
+        let _ = std::fs::write(&self.path, self.before.trim());
+    }
+}
+
 /// Starts a program in its frozen group.
 fn start(real: &Real, arm: Arm, member: &Member, lines: &Lines, group: &Cgroup) -> Result<Child, RealError> {
     let program = Program {
@@ -121,7 +154,7 @@ fn start(real: &Real, arm: Arm, member: &Member, lines: &Lines, group: &Cgroup) 
         streams: &descriptors,
     };
     let prepared = sandbox.prepare(&around).map_err(SpawnError::from)?;
-    Ok(spawn(&program, &streams, &prepared, Some(group)).map_err(SpawnError::from)?)
+    Ok(spawn(&program, &streams, &prepared, Some(group))?)
 }
 
 /// What the arms that know the leeches do to them.

@@ -83,7 +83,8 @@ fn watch(
                     if let Some(seen) = watched.seen.get_mut(at) {
                         // It is condemned when it could not pay for a slot for as long as the grace.
                         let told = Duration::from_micros(tick.0.saturating_mul(policy.tick.0));
-                        seen.broke.get_or_insert(told.saturating_sub(Duration::from_micros(policy.grace.0)));
+                        let broke = told.saturating_sub(Duration::from_micros(policy.grace.0));
+                        seen.broke = seen.broke.or(Some(broke));
                     }
                 }
                 Notice::Happened { event: Event::Died { agent, reason }, .. } => {

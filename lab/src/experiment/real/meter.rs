@@ -48,7 +48,7 @@ impl Meter {
     /// Sources and how far to trust them.
     pub(super) fn describe(&self) -> String {
         let modelled = self.sensor.counters().iter().all(|counter| counter.quality == Quality::Modelled);
-        let note = if modelled { " (modelled: nothing is measured)" } else { "" };
+        let note = if modelled { " (modelled)" } else { "" };
         format!("{}{note}", self.sensor.describe())
     }
 

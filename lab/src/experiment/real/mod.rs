@@ -38,6 +38,7 @@ use maxwell_physics::{Choice, SensorError, TaskClockError};
 use super::arm::Arm;
 use super::metrics::RunRecord;
 use super::plan::{Machine, Plan, Turn};
+use super::summary::{Host, SensorLabel};
 pub use roster::{Role, SYBILS};
 pub use series::{RawData, Second};
 pub use watch::RawSample;
@@ -171,6 +172,30 @@ impl Real {
     pub fn machine(&self) -> Machine {
         let thermal = &self.scenario.policy.thermal;
         Machine { slots: thermal.slots, idle: thermal.idle, core: maxwell_core::units::Watts::from(thermal.par) }
+    }
+
+    /// This host, for reports.
+    #[must_use]
+    pub fn host(&self) -> Host {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
+        let mut numbers = kernel.split(['.', '-']).map_while(|word| word.parse::<u32>().ok());
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        let cpus = read("/proc/cpuinfo");
+        let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+        Host {
+            simulated: false,
+            scheduler: if version >= (6, 6) { "EEVDF".into() } else { "CFS".into() },
+            kernel: format!("Linux {kernel}"),
+            processor: format!("{} cores of {}", self.machine().slots, model.unwrap_or("an unknown processor")),
+        }
+    }
+
+    /// Where joules come from, for reports.
+    #[must_use]
+    pub fn label(&self) -> SensorLabel {
+        let quality = if self.sensor.contains("modelled") { "modelled" } else { "measured" };
+        SensorLabel { source: self.sensor.clone(), quality: quality.into() }
     }
 
     /// Where energy and temperature come from, in words.

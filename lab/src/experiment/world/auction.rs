@@ -8,7 +8,7 @@ use maxwell_core::sensor::{Activity, Counter, Reading};
 use maxwell_core::thermal::ThermalPolicy;
 use maxwell_core::units::{AgentId, Bytes, Joule, Micros, Price, PrincipalId, Tick, Watts};
 
-use super::body::{Bid, Body, UNIT_US};
+use super::body::{Bid, Body, UNIT_US, tax_joules};
 use super::{Scheduler, TICK_US, Told, machine};
 use crate::experiment::plan::Plan;
 
@@ -18,7 +18,7 @@ pub(super) struct Auction {
     market: Market,
     input: TickInput,
     out: Outcome,
-    /// A slot with the time to freeze: who cannot pay for that has lost its funds.
+    /// A slot with the time to freeze: who cannot pay for that, with the tax on what it holds, has lost its funds.
     slot: Micros,
     slots: u16,
 }
@@ -78,7 +78,7 @@ impl Auction {
                 erasable: Bytes(body.erased(u64::from(body.width) * TICK_US)),
                 power_class: 1_000,
             };
-            input.commands.push(Command::Spawn { spec, wallet: nanojoules(body.wallet * machine.core.0) });
+            input.commands.push(Command::Spawn { spec, wallet: nanojoules(body.wallet * machine.core.0 + body.cover) });
         }
         let slot = policy.tick.saturating_add(policy.freeze);
         Self { market: Market::new(policy), input, out: Outcome::default(), slot, slots: machine.slots }
@@ -161,11 +161,13 @@ impl Scheduler for Auction {
             }
         }
         self.run(tick, bodies);
-        let cost = self.out.spot.cost(self.slot);
+        let (cost, tax) = (self.out.spot.cost(self.slot), tax_joules());
         let solvent = |(at, body): (usize, &Body)| {
             let id = AgentId(at as u64);
             let runs = || self.market.agent(id).is_some_and(|agent| matches!(agent.life, Life::Running(_)));
-            !body.honest() && body.alive && (self.market.balance(id) >= cost || runs())
+            !body.honest()
+                && body.alive
+                && (self.market.balance(id) >= cost.saturating_add(nanojoules(body.held as f64 * tax)) || runs())
         };
         Told {
             price: Some(Watts::from(self.out.spot).0),

@@ -1,5 +1,7 @@
 //! Bodies: the agents of the virtual world, as a scheduler sees them. What they do with a core does not depend on the arm.
 
+use maxwell_core::landauer::LandauerPolicy;
+
 use crate::experiment::leech::LeechKind;
 use crate::experiment::plan::{Plan, Turn};
 use crate::experiment::stats::Dice;
@@ -44,9 +46,16 @@ pub(super) enum Bid {
 /// Core time of a scientist that one verified unit takes, on average.
 pub(super) const UNIT_US: f64 = 10_000.0;
 
+/// What erasing a byte costs at the temperature of the busy machine, in joules, by the market's default policy.
+pub(super) fn tax_joules() -> f64 {
+    let rate = LandauerPolicy::default().tax_rate(super::machine::FULL);
+    // A gigabyte at once, since rates are finer than a nanojoule.
+    rate.ceiling(1_000_000_000).0 as f64 * 1e-18
+}
+
 const MIB: u64 = 1 << 20;
 /// Memory of a small native program.
-const SMALL: u64 = 16 * MIB;
+const SMALL: u64 = 2 * MIB;
 /// An agent's session before it does anything (AgentCgroup, arXiv 2602.09345: 185 MB).
 const SESSION: u64 = 185 * MIB;
 
@@ -67,6 +76,8 @@ pub(super) struct Body {
     pub(super) erases: u64,
     /// Core-seconds at par that it has at birth.
     pub(super) wallet: f64,
+    /// What it has beside that, in joules: the tax on erasing all that it holds at birth, which the market wants covered.
+    pub(super) cover: f64,
     pub(super) bid: Bid,
     pub(super) alive: bool,
     habit: Habit,
@@ -129,6 +140,7 @@ impl Body {
             grows: 0,
             erases: MIB / 2,
             wallet: plan.economy.wallet * if role == Role::Poor { 0.1 } else { 1.0 },
+            cover: 0.0,
             bid: Bid::Times(1.0),
             alive: true,
             habit,
@@ -142,6 +154,7 @@ impl Body {
             units: 0,
         };
         body.next_unit();
+        body.cover = body.held as f64 * tax_joules();
         body
     }
 
@@ -167,6 +180,7 @@ impl Body {
             LeechKind::Parker => Self { bid: Bid::Times(0.998), ..plain },
             LeechKind::Spin | LeechKind::Mimic(_) | LeechKind::Rich | LeechKind::Sybil => plain,
         };
+        (body.unit_us, body.cover) = (0.0, body.held as f64 * tax_joules());
         body.next_unit();
         body
     }

@@ -6,7 +6,7 @@
 
 use maxwell_core::sensor::Reading;
 
-use super::body::{Body, Role, UNIT_US};
+use super::body::{Body, Role, UNIT_US, tax_joules};
 use super::machine::WATTS_PER_GB;
 use super::{Scheduler, TICK, TICK_US, Told};
 use crate::experiment::arm::Arm;
@@ -27,8 +27,8 @@ enum Purse {
     None,
     /// Core-seconds that may be used.
     Budget(Vec<f64>),
-    /// Core-seconds at par; verified work earns `reward` a unit, held memory costs rent.
-    Wallet { held: Vec<f64>, reward: f64, rent: f64 },
+    /// Core-seconds at par; verified work earns `reward` a unit, bytes that are held cost rent, and bytes that are erased tax.
+    Wallet { held: Vec<f64>, reward: f64, rent: f64, tax: f64 },
 }
 
 /// Fair share.
@@ -58,9 +58,10 @@ impl Fair {
                 Purse::Budget(bodies.iter().map(|body| plan.killer_budget() * body.wallet / economy.wallet).collect())
             }
             Arm::KillerPaid => Purse::Wallet {
-                held: bodies.iter().map(|body| body.wallet).collect(),
+                held: bodies.iter().map(|body| body.wallet + body.cover / plan.machine.core.0).collect(),
                 reward: economy.value * UNIT_US * 1e-6,
                 rent: WATTS_PER_GB * 1e-9 / plan.machine.core.0 * TICK,
+                tax: tax_joules() / plan.machine.core.0,
             },
             _ => Purse::None,
         };
@@ -114,10 +115,10 @@ impl Fair {
                 left.iter_mut().zip(&*bodies).for_each(|(left, body)| *left -= body.used_us as f64 * 1e-6);
                 left
             }
-            Purse::Wallet { held, reward, rent } => {
+            Purse::Wallet { held, reward, rent, tax } => {
                 for (wallet, body) in held.iter_mut().zip(&*bodies) {
                     *wallet += f64::from(body.new_units) * *reward - body.used_us as f64 * 1e-6;
-                    *wallet -= body.held as f64 * *rent;
+                    *wallet -= body.held as f64 * *rent + body.erased(body.used_us) as f64 * *tax;
                 }
                 held
             }

@@ -12,7 +12,7 @@ use crate::experiment::plan::{Machine, Plan};
 pub(super) const WATTS_PER_GB: f64 = 0.392;
 /// Where the die settles when all cores are busy: cool enough that heat rations nobody. The thermal experiments are elsewhere
 /// (docs/thermal.md).
-const FULL: Celsius = Celsius(65.0);
+pub(super) const FULL: Celsius = Celsius(65.0);
 
 /// The default plant, scaled so that this machine settles at [`FULL`] when all its cores are busy.
 pub(super) fn plant(machine: &Machine) -> PlantModel {
