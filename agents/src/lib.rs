@@ -1,4 +1,5 @@
-//! The agents that ship with Maxwell, as readable WebAssembly text.
+//! The agents that ship with Maxwell: as readable WebAssembly text, and two native programs for experiments on a whole machine
+//! ([`native`]).
 //!
 //! | name | what it does |
 //! |---|---|
@@ -6,6 +7,8 @@
 //! | `miner` | hashes nonces and churns memory, bids twice the price and more |
 //! | `clerk` | a little work in every tick, then waits |
 //! | `leech` | an endless loop |
+
+pub mod native;
 
 /// A built-in agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ mod control;
 mod demo;
 mod doctor;
 mod exec;
+mod experiment;
 mod lab;
 mod outcome;
 mod physics;
@@ -142,9 +143,23 @@ enum Command {
         #[command(subcommand)]
         command: physics::Command,
     },
+    /// Experiments on whole markets.
+    #[command(subcommand)]
+    Experiment(Experiment),
     /// Experiments in virtual time.
     #[command(subcommand)]
     Lab(Lab),
+}
+
+/// Experiments on whole markets.
+#[derive(Subcommand)]
+enum Experiment {
+    /// Useful agents and useless ones under fair share, budgets, credits, the market and an oracle (see docs/experiment.md).
+    ///
+    /// The plan with its thresholds is written before the first run. The report prints what arithmetic alone demands beside
+    /// what came out, and says where the auction is worth nothing.
+    #[command(name = "scientist-vs-leech")]
+    ScientistVsLeech(experiment::ScientistVsLeech),
 }
 
 /// Experiments in virtual time.
@@ -204,6 +219,7 @@ fn main() -> ExitCode {
         Command::Park { target, json } => control::ask("park", &target, serde_json::json!({}), json),
         Command::Kill { target, json } => control::ask("kill", &target, serde_json::json!({}), json),
         Command::Replay { recording, json } => run::replay(&recording, json),
+        Command::Experiment(Experiment::ScientistVsLeech(args)) => experiment::scientist_vs_leech(&args),
         Command::Lab(Lab::Thermal { cases, list, out, json }) => lab::thermal(&cases, list, out.as_deref(), json),
         Command::Doctor { file, json } => doctor::doctor(file.as_deref(), json),
         Command::Physics { command } => physics::run(&command),

@@ -36,6 +36,8 @@ pub(crate) enum Failure {
     Control(String),
     /// An instance refused.
     Refused(String),
+    /// An experiment cannot be run on this host.
+    Experiment(String),
     /// What was asked for does not exist; the text says what does.
     Usage(String),
 }
@@ -52,7 +54,7 @@ impl Failure {
             | Self::Machine(MachineError::Scenario(_) | MachineError::Sensor(_))
             | Self::Recording(RecordingError::Read { .. } | RecordingError::Damaged { .. }) => 2,
             Self::Exec(_) => crate::exec::OWN_FAILURE,
-            Self::Control(_) | Self::Refused(_) => 1,
+            Self::Control(_) | Self::Refused(_) | Self::Experiment(_) => 1,
             Self::Profile(ProfileError::Unwritable { .. }) => 1,
             Self::Profile(_) => 2,
             Self::Machine(_) | Self::Recording(_) | Self::Write { .. } | Self::Signals(_) | Self::Tune(_) => 1,
@@ -75,7 +77,11 @@ impl std::fmt::Display for Failure {
             Self::Write { path, source } => write!(f, "{} could not be written: {source}", path.display()),
             Self::Signals(error) => write!(f, "Ctrl-C cannot be handled: {error}"),
             Self::Tune(error) => error.fmt(f),
-            Self::Usage(text) | Self::Exec(text) | Self::Control(text) | Self::Refused(text) => f.write_str(text),
+            Self::Usage(text)
+            | Self::Exec(text)
+            | Self::Control(text)
+            | Self::Refused(text)
+            | Self::Experiment(text) => f.write_str(text),
         }
     }
 }

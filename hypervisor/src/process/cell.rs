@@ -22,6 +22,7 @@
 //!   and the agent pays. One that never finishes ends the agent.
 
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -165,6 +166,13 @@ impl ProcessCell {
     #[must_use]
     pub fn unavailable(&self) -> &[String] {
         &self.noted.1
+    }
+
+    /// The group that holds its processes, for whoever meters them too; none where signals hold them, or once it has ended. Waits
+    /// for a turn's end.
+    #[must_use]
+    pub fn group(&self) -> Option<PathBuf> {
+        lock(&self.body).life.as_ref().and_then(|life| life.group().map(Path::to_owned))
     }
 
     /// Which of its programs erased how much, most first: by samples, for reports and not for bills. Empty where the kernel

@@ -238,6 +238,14 @@ impl Life {
         }
     }
 
+    /// Its group, if it is held by one.
+    pub(super) fn group(&self) -> Option<&Path> {
+        match &self.holder {
+            Holder::Group { group, .. } => Some(group.path()),
+            Holder::Tree { .. } => None,
+        }
+    }
+
     /// What was noted.
     pub(super) fn noted(&self) -> (Enforced, Vec<String>) {
         (self.enforced.clone(), self.unavailable.clone())

@@ -24,6 +24,8 @@ pub struct Cgroup {
     freezer: Freezer,
     twins: Vec<Twin>,
     unavailable: Vec<Unavailable>,
+    /// Limits that were asked for.
+    limited: Vec<Controller>,
     removed: bool,
 }
 
@@ -58,7 +60,8 @@ impl Cgroup {
             }
         }
         removes.keep();
-        Ok(Self { path, folder, id, level, freezer, twins, unavailable, removed: false })
+        let limited = limits.controllers().collect();
+        Ok(Self { path, folder, id, level, freezer, twins, unavailable, limited, removed: false })
     }
 
     /// Its directory in version 2.
@@ -89,6 +92,20 @@ impl Cgroup {
     #[must_use]
     pub const fn freezer(&self) -> &Freezer {
         &self.freezer
+    }
+
+    /// Where a limit of it is set: its own directory, or its twin's in version 1; none where the limit was not asked for, or does
+    /// not hold.
+    #[must_use]
+    pub fn limited_in(&self, controller: Controller) -> Option<&Path> {
+        if self.unavailable.iter().any(|missing| missing.controller == controller) {
+            return None;
+        }
+        let twin = self.twins.iter().find(|twin| twin.controller == controller);
+        match twin {
+            Some(twin) => Some(&twin.path),
+            None => self.limited.contains(&controller).then_some(&self.path),
+        }
     }
 
     /// Limits that were asked for and do not hold.

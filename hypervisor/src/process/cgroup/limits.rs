@@ -115,6 +115,7 @@ impl Limits {
 /// A group's directory in version 1, with its `cgroup.procs`, in which its first process writes itself.
 #[derive(Debug)]
 pub(crate) struct Twin {
+    pub(crate) controller: Controller,
     pub(crate) path: PathBuf,
     pub(crate) procs: OwnedFd,
 }
@@ -129,7 +130,7 @@ impl Twin {
             Ok(openat(CWD, path.join("cgroup.procs"), flags, Mode::empty())?)
         };
         match make() {
-            Ok(procs) => Ok(Self { path, procs }),
+            Ok(procs) => Ok(Self { controller, path, procs }),
             Err(error) => {
                 let _ = fs::remove_dir(&path);
                 Err(error)
