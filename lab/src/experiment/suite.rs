@@ -26,6 +26,9 @@ pub fn suite(base: &Plan) -> Vec<Plan> {
     }
     // Honest agents that come and go, among leeches that pay anything.
     plans.push(Plan { bursty: 8, ..plan("bursty".into(), 1, 2, LeechKind::Overbidder) });
+    // A small machine, of which memory costs more beside a core: two threads of an EPYC (Cloud Carbon Footprint's figures).
+    let machine = Machine { slots: 2, idle: Watts(0.9), core: Watts(1.55) };
+    plans.push(Plan { machine, poor: 1, bursty: 8, ..plan("bursty-small".into(), 4, 2, LeechKind::Rich) });
     plans.push(plan("rich-many".into(), 2, 8, LeechKind::Rich));
     plans
 }
