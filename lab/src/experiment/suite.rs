@@ -21,7 +21,14 @@ pub fn suite(base: &Plan) -> Vec<Plan> {
     }
     // A server with idle cores: 16 cores, 60 W idle, 8 W for a busy core.
     let machine = Machine { slots: 16, idle: Watts(60.0), core: Watts(8.0) };
-    for leech in [LeechKind::Spin, LeechKind::Mimic(10), LeechKind::Mimic(50), LeechKind::Rich, LeechKind::Sleeper] {
+    for leech in [
+        LeechKind::Spin,
+        LeechKind::Mimic(10),
+        LeechKind::Mimic(25),
+        LeechKind::Mimic(50),
+        LeechKind::Rich,
+        LeechKind::Sleeper,
+    ] {
         plans.push(Plan { machine, ..plan(format!("idle-cores-{leech}"), 8, 8, leech) });
     }
     // Honest agents that come and go, among leeches that pay anything.
