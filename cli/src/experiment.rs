@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use maxwell_core::units::Watts;
 use maxwell_lab::experiment::{
-    Arm, Host, LeechKind, Plan, ReportError, SensorLabel, Summary, overview, register, run_virtual, suite,
-    write_overview_to,
+    Arm, Economy, Host, LeechKind, Machine, Plan, ReportError, SensorLabel, Summary, overview, register, run_virtual,
+    suite, write_overview_to,
 };
 use maxwell_physics::Choice;
 
@@ -44,6 +45,12 @@ pub(crate) struct ScientistVsLeech {
     /// Cores of the modelled machine; on this host all that there are.
     #[arg(long, default_value_t = 2)]
     slots: u16,
+    /// Power of the idle machine, in watts (modelled).
+    #[arg(long, default_value_t = 10.0, value_name = "WATTS")]
+    idle: f64,
+    /// Power that a busy core adds, in watts (modelled): par.
+    #[arg(long, default_value_t = 4.5, value_name = "WATTS")]
+    core: f64,
     /// What every agent has at birth, in core-seconds at par.
     #[arg(long, default_value_t = 1.0, value_name = "CORE-SECONDS")]
     wallet: f64,
@@ -85,8 +92,8 @@ impl ScientistVsLeech {
             leeches: self.leeches,
             poor: self.poor,
             bursty: self.bursty,
-            machine: maxwell_lab::experiment::Machine { slots: self.slots, ..default.machine },
-            economy: maxwell_lab::experiment::Economy { wallet: self.wallet, ..default.economy },
+            machine: Machine { slots: self.slots, idle: Watts(self.idle), core: Watts(self.core) },
+            economy: Economy { wallet: self.wallet, ..default.economy },
             seconds: self.seconds.unwrap_or(if self.baseline { real::BASELINE_SECONDS } else { default.seconds }),
             runs: self.runs,
             seed: self.seed,

@@ -21,11 +21,21 @@ pub fn suite(base: &Plan) -> Vec<Plan> {
     }
     // A server with idle cores: 16 cores, 60 W idle, 8 W for a busy core.
     let machine = Machine { slots: 16, idle: Watts(60.0), core: Watts(8.0) };
-    for leech in [LeechKind::Spin, LeechKind::Mimic(10), LeechKind::Mimic(50), LeechKind::Rich, LeechKind::Sleeper] {
+    for leech in [
+        LeechKind::Spin,
+        LeechKind::Mimic(10),
+        LeechKind::Mimic(25),
+        LeechKind::Mimic(50),
+        LeechKind::Rich,
+        LeechKind::Sleeper,
+    ] {
         plans.push(Plan { machine, ..plan(format!("idle-cores-{leech}"), 8, 8, leech) });
     }
     // Honest agents that come and go, among leeches that pay anything.
     plans.push(Plan { bursty: 8, ..plan("bursty".into(), 1, 2, LeechKind::Overbidder) });
+    // A small machine, of which memory costs more beside a core: two threads of an EPYC (Cloud Carbon Footprint's figures).
+    let machine = Machine { slots: 2, idle: Watts(0.9), core: Watts(1.55) };
+    plans.push(Plan { machine, poor: 1, bursty: 8, ..plan("bursty-small".into(), 4, 2, LeechKind::Rich) });
     plans.push(plan("rich-many".into(), 2, 8, LeechKind::Rich));
     plans
 }
