@@ -44,11 +44,13 @@ use crate::protocol::account::{Account, Wishes};
 use crate::slots::LINGER;
 use crate::{Cell, Ran, Report, Turn, Utterance, lock, priority};
 
-/// The shortest time between two looks at the clock.
-const LOOK_LEAST: Duration = Duration::from_micros(200);
+/// The shortest time between two looks at the clock. A look takes some tens of microseconds: the clock of a task that runs on
+/// another core is asked of that core.
+const LOOK_LEAST: Duration = Duration::from_micros(500);
 /// The longest: a turn may be called off.
 const LOOK_MOST: Duration = Duration::from_millis(4);
-/// While others stand by, who uses less than a fiftieth of this gives up its turn.
+/// While others stand by, who uses less than a fiftieth of this gives up its turn. Who used more is looked at after twice as
+/// long.
 const IDLE: Duration = Duration::from_millis(1);
 /// Memory is released no faster than this by two cores (docs/benchmarks.md has 1.9 GB/s for one), so that a look in time
 /// sees it; but no more than a look each millisecond, which is what the tax on some megabytes is worth.
@@ -212,6 +214,7 @@ impl ProcessCell {
         let limit_ns = life.clock_ns().saturating_add(nanos(bought).saturating_sub(life.take_excess()));
         let mut look = (began, life.clock_ns());
         let mut last_ns = u64::MAX;
+        let mut window = IDLE;
         loop {
             let now = Instant::now();
             if turn.is_over(now) {
@@ -227,18 +230,19 @@ impl ProcessCell {
             if erased >= erasable {
                 return Over::Used;
             }
-            if now - look.0 >= IDLE {
+            if now - look.0 >= window {
                 if turn.is_contended() && used_ns - look.1 < nanos(now - look.0) / 50 {
                     return Over::Idle;
                 }
                 look = (now, used_ns);
+                window = (window * 2).min(LOOK_MOST);
             }
             let erasing = Duration::from_nanos((erasable - erased) / FASTEST_BYTES_PER_NS).max(ERASING_LOOK);
             let rest = Duration::from_nanos((limit_ns - used_ns) / self.workshop.cores()).min(erasing);
             // Who sleeps is woken by few, and looked at seldom.
             let rest = if used_ns == last_ns { LOOK_MOST } else { rest };
             last_ns = used_ns;
-            let next = rest.clamp(LOOK_LEAST, if turn.is_contended() { IDLE } else { LOOK_MOST });
+            let next = rest.clamp(LOOK_LEAST, if turn.is_contended() { window } else { LOOK_MOST });
             match life.wait(next.min(turn.ends().saturating_duration_since(now))) {
                 Ok(false) => {}
                 Ok(true) => return Over::Ended,
