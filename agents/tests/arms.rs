@@ -5,14 +5,19 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use maxwell_hypervisor::process::cgroup::Hierarchy;
 use maxwell_lab::experiment::real::{Outcome, Real};
 use maxwell_lab::experiment::{Arm, LeechKind, Plan};
 
-/// A place for lines and a host, or nothing where there is no right to make groups.
-fn host() -> Option<(tempfile::TempDir, Real)> {
+/// Runs would take each other's cores, and what one leaves behind another would be blamed for.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A place for lines and a host, for one test at a time, or nothing where there is no right to make groups.
+fn host() -> Option<(tempfile::TempDir, Real, MutexGuard<'static, ()>)> {
+    let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     if !rustix::process::geteuid().is_root() {
         println!("skipped: groups take root");
         return None;
@@ -24,7 +29,7 @@ fn host() -> Option<(tempfile::TempDir, Real)> {
     let folder = tempfile::tempdir().unwrap();
     let agents = Path::new(env!("CARGO_BIN_EXE_scientist")).parent().unwrap();
     let real = Real::open(agents, folder.path(), None).unwrap();
-    Some((folder, real))
+    Some((folder, real, alone))
 }
 
 fn plan(real: &Real, arms: &[Arm]) -> Plan {
@@ -48,7 +53,7 @@ fn leftovers() -> Vec<PathBuf> {
 
 #[test]
 fn every_arm_runs_and_leaves_nothing_behind() {
-    let Some((folder, real)) = host() else { return };
+    let Some((folder, real, _alone)) = host() else { return };
     let plan = plan(&real, &Arm::ALL);
     let outcomes = run(&real, &plan);
     for outcome in &outcomes {
@@ -73,7 +78,7 @@ fn every_arm_runs_and_leaves_nothing_behind() {
 
 #[test]
 fn whoever_has_spent_what_it_had_is_killed() {
-    let Some((_folder, real)) = host() else { return };
+    let Some((_folder, real, _alone)) = host() else { return };
     let mut plan = plan(&real, &[Arm::Killer, Arm::KillerPaid]);
     plan.seconds = 3.0;
     plan.economy.killer_budget = Some(0.5);
@@ -88,7 +93,7 @@ fn whoever_has_spent_what_it_had_is_killed() {
 
 #[test]
 fn a_fleet_and_a_stop_leave_nothing_behind() {
-    let Some((_folder, real)) = host() else { return };
+    let Some((_folder, real, _alone)) = host() else { return };
     let mut plan = plan(&real, &[Arm::Linux, Arm::Maxwell]);
     (plan.leech, plan.seconds) = (LeechKind::OrphanFleet, 60.0);
     for turn in plan.turns() {
