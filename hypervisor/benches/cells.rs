@@ -39,6 +39,7 @@ fn dispatch(machine: &mut Slots, slots: u16, tick: u64, ends: Instant) {
                 price: Price(1),
                 worst_case: Micros(10_000),
             },
+            slots: 1,
             balance: Joule(0),
         })
         .collect();

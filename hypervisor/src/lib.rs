@@ -33,8 +33,10 @@ pub use slots::{Cell, Ran, Turn};
 /// A lease with what its holder may know about its own account.
 #[derive(Clone, Copy, Debug)]
 pub struct Assignment {
-    /// The lease.
+    /// The lease, or a slot of it.
     pub grant: Grant,
+    /// How many slots the whole lease covers.
+    pub slots: u16,
     /// What the agent can still spend, the lease already paid.
     pub balance: Joule,
 }

@@ -81,6 +81,7 @@ impl Machine {
             .iter()
             .map(|(agent, kind)| Assignment {
                 grant: Grant { agent: *agent, kind: *kind, price: Price(4_500), worst_case: Micros(500_000) },
+                slots: leases.iter().filter(|(other, _)| other == agent).count() as u16,
                 balance: Joule(77_000),
             })
             .collect();
@@ -297,4 +298,21 @@ fn nothing_is_left_behind() {
     };
     let left = maxwell_hypervisor::process::cgroup::leftovers(&hierarchy).unwrap();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn ending_an_agent_does_not_wait_for_the_turn_that_it_is_in() {
+    let Some(mut machine) = machine(1) else { return };
+    let agent = machine.agent(shell(SPIN));
+    let grant = Grant { agent, kind: LeaseKind::Slot(SlotId(0)), price: Price(1), worst_case: Micros(900_000) };
+    let quote = Quote { tick: Tick(1), spot: Price(1), now_us: 0 };
+    let ends = Instant::now() + Duration::from_millis(800);
+    machine.slots.dispatch(quote, ends, &[Assignment { grant, slots: 1, balance: Joule(0) }]);
+    std::thread::sleep(Duration::from_millis(200));
+    machine.slots.end(agent);
+    assert!(Instant::now() < ends, "it waited for the turn's end");
+    let mut report = Report::default();
+    machine.slots.collect(Duration::from_secs(5), &mut report);
+    assert_eq!(usage(&report, agent).stop, Stop::SlotEnd);
+    assert_eq!(machine.run(agent, 2).stop, Stop::NotRun, "the turn's own thread ended it");
 }

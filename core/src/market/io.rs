@@ -153,6 +153,24 @@ pub struct Usage {
     pub stop: Stop,
 }
 
+impl Usage {
+    /// A lease of `agent` that was never used.
+    #[must_use]
+    pub const fn not_run(agent: AgentId) -> Self {
+        Self {
+            agent,
+            core: Micros::ZERO,
+            fuel: 0,
+            erased: Bytes::ZERO,
+            held: Bytes::ZERO,
+            erasable: Bytes::ZERO,
+            bid: None,
+            demand: None,
+            stop: Stop::NotRun,
+        }
+    }
+}
+
 /// A claim for a bounty, checked by the sponsor's verifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {

@@ -25,7 +25,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use maxwell_core::agent::SlotId;
+use maxwell_core::agent::{Agent, SlotId};
 use maxwell_core::bounty::SponsorId;
 use maxwell_core::market::{CellAction, Command, Market, Outcome, TickInput};
 use maxwell_core::reason::Reason;
@@ -389,9 +389,11 @@ impl Machine {
         }
         let market = &self.market;
         self.assignments.clear();
-        self.assignments.extend(
-            self.out.grants.iter().map(|grant| Assignment { grant: *grant, balance: market.balance(grant.agent) }),
-        );
+        self.assignments.extend(self.out.grants.iter().map(|grant| Assignment {
+            grant: *grant,
+            slots: market.agent(grant.agent).and_then(Agent::lease).map_or(1, |lease| lease.slots),
+            balance: market.balance(grant.agent),
+        }));
         let now_us = self.out.tick.0.saturating_mul(market.policy().tick.0);
         let quote = Quote { tick: self.out.tick, spot: self.out.spot, now_us };
         self.inform(quote);

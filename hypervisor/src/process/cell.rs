@@ -23,7 +23,8 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use maxwell_core::market::{Stop, Usage};
@@ -70,6 +71,8 @@ pub struct ProcessCell {
     workshop: Arc<Workshop>,
     account: Arc<Account>,
     body: Mutex<Body>,
+    /// It must be ended by whoever has the body now, or by who comes next.
+    doomed: AtomicBool,
     /// How its command ended.
     ended: Mutex<Option<Exit>>,
     /// The system calls of its last life, if they were counted.
@@ -131,6 +134,7 @@ impl ProcessCell {
             workshop,
             account,
             body: Mutex::new(body),
+            doomed: AtomicBool::new(false),
             ended: Mutex::new(None),
             calls: Mutex::new(None),
             noted,
@@ -272,6 +276,23 @@ impl ProcessCell {
         }
     }
 
+    /// Ends a life that is to end, unless a slot's thread is at it: then that thread ends it when it is done. The market
+    /// thread does not wait for a freeze that takes its time.
+    fn end_if_doomed(&self) {
+        let mut body = match self.body.try_lock() {
+            Ok(body) => body,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if self.doomed.swap(false, Ordering::SeqCst)
+            && let Some(mut life) = body.life.take()
+        {
+            life.kill();
+            self.workshop.part(self.id);
+            self.workshop.bury(life);
+        }
+    }
+
     /// Kills what is left of it, and remembers how its command ended.
     fn finish(&self, life: &mut Life) {
         life.finish(END_PATIENCE);
@@ -329,17 +350,7 @@ impl Cell for ProcessCell {
     fn run(&self, turn: &Turn<'_>, report: &mut Report) -> Ran {
         priority::watch();
         let mut body = lock(&self.body);
-        let mut usage = Usage {
-            agent: self.id,
-            core: Micros::ZERO,
-            fuel: 0,
-            erased: Bytes::ZERO,
-            held: Bytes::ZERO,
-            erasable: Bytes::ZERO,
-            bid: None,
-            demand: None,
-            stop: Stop::NotRun,
-        };
+        let mut usage = Usage::not_run(self.id);
         let broken = body.broken.take();
         let Some(mut life) = body.life.take() else {
             if let Some((trap, why)) = broken {
@@ -376,6 +387,8 @@ impl Cell for ProcessCell {
             self.workshop.bury(life);
         }
         self.report(&mut body, usage, core_ns, turn.is_last_words(), report);
+        drop(body);
+        self.end_if_doomed();
         Ran { own_ns: 0, lingers }
     }
 
@@ -388,17 +401,17 @@ impl Cell for ProcessCell {
             life.kill();
             body.broken = Some((Trap::Unfreezable, error.to_string()));
         }
+        drop(body);
+        self.end_if_doomed();
     }
 
     fn end(&self) {
-        if let Some(mut life) = lock(&self.body).life.take() {
-            life.kill();
-            self.workshop.part(self.id);
-            self.workshop.bury(life);
-        }
+        self.doomed.store(true, Ordering::SeqCst);
+        self.end_if_doomed();
     }
 
     fn respawn(&self) {
+        self.end_if_doomed();
         let mut body = lock(&self.body);
         body.demand = Demand::new(self.command.slots);
         body.exposure = Exposure::default();

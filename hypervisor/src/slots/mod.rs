@@ -12,9 +12,9 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use maxwell_core::AgentId;
 use maxwell_core::agent::SlotId;
-use maxwell_core::market::{Stop, Usage};
-use maxwell_core::{AgentId, Bytes, Micros};
+use maxwell_core::market::Usage;
 pub use turn::{Cell, Ran, Turn};
 pub(crate) use worker::LINGER;
 pub use worker::Reaction;
@@ -146,17 +146,7 @@ impl Cells for Slots {
             }
         }
         if let Some(plan) = self.plan.take() {
-            report.usages.extend(plan.close().iter().map(|seat| Usage {
-                agent: seat.assignment.grant.agent,
-                core: Micros::ZERO,
-                fuel: 0,
-                erased: Bytes::ZERO,
-                held: Bytes::ZERO,
-                erasable: Bytes::ZERO,
-                bid: None,
-                demand: None,
-                stop: Stop::NotRun,
-            }));
+            report.usages.extend(plan.close().iter().map(|seat| Usage::not_run(seat.assignment.grant.agent)));
         }
     }
 

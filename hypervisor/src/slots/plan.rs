@@ -14,8 +14,6 @@ use crate::{Assignment, Cell, Quote, lock};
 pub(super) struct Seat {
     pub(super) assignment: Assignment,
     pub(super) cell: usize,
-    /// How many slots the lease covers.
-    pub(super) slots: u16,
 }
 
 /// What a slot does in a tick.
@@ -82,20 +80,14 @@ impl Plan {
             if cell >= self.cells.len() {
                 continue;
             }
-            let seat = Seat { assignment: *assignment, cell, slots: 1 };
+            let seat = Seat { assignment: *assignment, cell };
             match assignment.grant.kind {
                 LeaseKind::Slot(SlotId(slot)) | LeaseKind::LastWords(SlotId(slot)) => {
-                    let place = match self.lead(cell) {
-                        Some(lead) if lead != usize::from(slot) => Place::Follows(lead),
-                        _ => Place::Lit(seat),
-                    };
+                    // Only who holds several slots can have been seated before.
+                    let lead = if assignment.slots > 1 { self.lead(cell) } else { None };
+                    let place = lead.map_or(Place::Lit(seat), Place::Follows);
                     if let Some(own) = self.places.get_mut(usize::from(slot)) {
                         *own = place;
-                    }
-                    if let Place::Follows(lead) = place
-                        && let Place::Lit(seat) = &mut self.places[lead]
-                    {
-                        seat.slots += 1;
                     }
                 }
                 LeaseKind::Standby => self.standby.push(seat),
@@ -158,10 +150,8 @@ impl Plan {
 
     /// The lease that a slot runs is over: slots that follow it are free.
     pub(super) fn set_over(&self, lead: usize) {
-        if self.places.iter().any(|place| matches!(place, Place::Follows(it) if *it == lead)) {
-            lock(&self.over).push(lead);
-            self.lease_over.notify_all();
-        }
+        lock(&self.over).push(lead);
+        self.lease_over.notify_all();
     }
 
     /// Waits until the lease that a slot runs is over.

@@ -55,7 +55,7 @@ impl<'a> Turn<'a> {
     /// How many slots it covers.
     #[must_use]
     pub fn slots(&self) -> u16 {
-        self.seat.slots
+        self.seat.assignment.slots
     }
 
     /// What agents may know about the market.

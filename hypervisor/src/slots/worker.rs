@@ -147,7 +147,9 @@ impl Runner<'_> {
             None | Some(Place::Dark) => return,
             Some(Place::Lit(seat)) => {
                 self.run(seat, true);
-                self.plan.set_over(slot);
+                if seat.assignment.slots > 1 {
+                    self.plan.set_over(slot);
+                }
             }
             Some(Place::Follows(lead)) => self.plan.wait_over(*lead, &self.desk.quit),
         }

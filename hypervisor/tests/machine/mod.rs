@@ -56,6 +56,7 @@ impl Machine {
             .iter()
             .map(|(agent, kind)| Assignment {
                 grant: Grant { agent: *agent, kind: *kind, price: Price(4_500), worst_case: Micros(10_000) },
+                slots: 1,
                 balance: Joule(77_000),
             })
             .collect();
