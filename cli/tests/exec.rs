@@ -383,7 +383,7 @@ fn an_unprivileged_user_gets_the_weaker_hold_and_is_told() {
             .end()
     };
     let done = nobody(&["--budget", RICH], &["sh", "-c", "id -u; exit 3"]);
-    assert_eq!((done.code, done.text().as_str()), (3, "65534\n"), "{done:?}");
+    assert!((done.code, done.text().as_str()) == (3, "65534\n"), "{done:?}");
     assert!(done.summary["processes"]["held_by"].as_str().unwrap().contains("signals"), "{done:?}");
     // Shells wait in vfork for what they start, and cannot be stopped then.
     let done = nobody(&["--budget", "1J"], &["sh", "-c", "while :; do /bin/true; done"]);

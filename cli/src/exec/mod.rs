@@ -168,12 +168,19 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<ExitCode, Failure> {
     let (cell, commands) = (ready.cell(), ready.commands());
     let switchboard = Switchboard { cell, commands, grace: Duration::from_micros(args.grace.0), apart };
     // Both threads end with the process.
+    let no_thread = |what: &str| {
+        let what = what.to_owned();
+        move |error| Failure::Exec(format!("no thread for {what}: {error}"))
+    };
     std::thread::Builder::new()
         .name("maxwell-signals".into())
         .spawn(move || switchboard.pass_on(&signals))
-        .map_err(|error| Failure::Exec(format!("no thread for signals: {error}")))?;
+        .map_err(no_thread("signals"))?;
     let (quiet, hint) = (args.quiet, name.clone());
-    let told = std::thread::spawn(move || tell(&notices, &hint, quiet));
+    let told = std::thread::Builder::new()
+        .name("maxwell-notices".into())
+        .spawn(move || tell(&notices, &hint, quiet))
+        .map_err(no_thread("notices"))?;
     let began = Instant::now();
     let verdict =
         ready.run(Some(watcher), &AtomicBool::new(false)).map_err(|error| Failure::Exec(error.to_string()))?;

@@ -49,11 +49,12 @@ impl Switchboard {
                     self.send(libc::SIGCONT);
                     // Whoever asks us to end is not kept waiting by a command that does not listen.
                     let (commands, grace) = (self.commands.clone(), self.grace);
-                    std::thread::spawn(move || {
+                    let waits = std::thread::Builder::new().spawn(move || {
                         std::thread::sleep(grace);
                         let _ = commands.send(Command::Kill { agent: Exec::AGENT });
                     });
-                    if self.is_frozen() {
+                    // Nobody can wait for it if there is no thread.
+                    if self.is_frozen() || waits.is_err() {
                         self.end();
                     }
                 }

@@ -27,7 +27,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
 
 use super::raw::{self, Cloned};
 
@@ -90,8 +90,15 @@ pub(super) unsafe fn vfork<T: Send + 'static>(
     let thread = thread.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
     let pid = wait_for(&pid, thread)?;
     // Nobody else waits for our child, so the number is still its own.
-    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-    Ok(Cloned { pid, pidfd })
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(Cloned { pid, pidfd }),
+        Err(errno) => {
+            // Nobody could hold it without a descriptor: it must not run.
+            let _ = kill_process(pid, Signal::KILL);
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+            Err(errno)
+        }
+    }
 }
 
 /// Gives this thread a table of descriptors of its own, with these.
