@@ -41,6 +41,7 @@ fn dispatch(machine: &mut Slots, slots: u16, tick: u64, ends: Instant) {
             },
             slots: 1,
             balance: Joule(0),
+            spare: maxwell_core::Bytes(0),
         })
         .collect();
     machine.dispatch(Quote { tick: Tick(tick), spot: Price(1), now_us: tick * 10_000 }, ends, &assignments);

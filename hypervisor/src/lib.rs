@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use maxwell_core::agent::SlotId;
 use maxwell_core::market::{Claim, Grant, Usage};
-use maxwell_core::{AgentId, Joule, Price, Tick};
+use maxwell_core::{AgentId, Bytes, Joule, Price, Tick};
 
 pub use offers::{Offer, Offers};
 pub use slots::{Cell, Ran, Turn};
@@ -39,6 +39,8 @@ pub struct Assignment {
     pub slots: u16,
     /// What the agent can still spend, the lease already paid.
     pub balance: Joule,
+    /// The erased bytes on which that could pay the tax.
+    pub spare: Bytes,
 }
 
 /// What agents may know about the market in a tick.

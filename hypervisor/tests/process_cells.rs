@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use maxwell_core::agent::{LeaseKind, SlotId};
 use maxwell_core::market::{Grant, Stop, Usage};
 use maxwell_core::reason::Trap;
-use maxwell_core::{AgentId, Joule, Micros, Price, Tick};
+use maxwell_core::{AgentId, Bytes, Joule, Micros, Price, Tick};
 use maxwell_hypervisor::process::cgroup::{Hierarchy, Limits};
 use maxwell_hypervisor::process::child::Exit;
 use maxwell_hypervisor::process::sandbox::Sandbox;
@@ -83,6 +83,7 @@ impl Machine {
                 grant: Grant { agent: *agent, kind: *kind, price: Price(4_500), worst_case: Micros(500_000) },
                 slots: leases.iter().filter(|(other, _)| other == agent).count() as u16,
                 balance: Joule(77_000),
+                spare: Bytes(0),
             })
             .collect();
         let ends = Instant::now() + Duration::from_millis(ms);
@@ -307,7 +308,7 @@ fn ending_an_agent_does_not_wait_for_the_turn_that_it_is_in() {
     let grant = Grant { agent, kind: LeaseKind::Slot(SlotId(0)), price: Price(1), worst_case: Micros(900_000) };
     let quote = Quote { tick: Tick(1), spot: Price(1), now_us: 0 };
     let ends = Instant::now() + Duration::from_millis(800);
-    machine.slots.dispatch(quote, ends, &[Assignment { grant, slots: 1, balance: Joule(0) }]);
+    machine.slots.dispatch(quote, ends, &[Assignment { grant, slots: 1, balance: Joule(0), spare: Bytes(0) }]);
     std::thread::sleep(Duration::from_millis(200));
     machine.slots.end(agent);
     assert!(Instant::now() < ends, "it waited for the turn's end");

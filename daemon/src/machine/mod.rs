@@ -30,7 +30,7 @@ use maxwell_core::bounty::SponsorId;
 use maxwell_core::market::{CellAction, Command, Market, Outcome, TickInput};
 use maxwell_core::reason::Reason;
 use maxwell_core::sensor::{Activity, Quality, Sensor, Source};
-use maxwell_core::{AgentId, Tick};
+use maxwell_core::{AgentId, Bytes, Tick};
 use maxwell_hypervisor::process::{ProcessCell, ProcessError, Processes};
 use maxwell_hypervisor::protocol::account::Board;
 use maxwell_hypervisor::protocol::control::Ask;
@@ -389,10 +389,11 @@ impl Machine {
         }
         let market = &self.market;
         self.assignments.clear();
-        self.assignments.extend(self.out.grants.iter().map(|grant| Assignment {
-            grant: *grant,
-            slots: market.agent(grant.agent).and_then(Agent::lease).map_or(1, |lease| lease.slots),
-            balance: market.balance(grant.agent),
+        self.assignments.extend(self.out.grants.iter().map(|grant| {
+            let lease = market.agent(grant.agent).and_then(Agent::lease);
+            let balance = market.balance(grant.agent);
+            let spare = lease.map_or(0, |lease| lease.tax.affordable(balance));
+            Assignment { grant: *grant, slots: lease.map_or(1, |lease| lease.slots), balance, spare: Bytes(spare) }
         }));
         let now_us = self.out.tick.0.saturating_mul(market.policy().tick.0);
         let quote = Quote { tick: self.out.tick, spot: self.out.spot, now_us };

@@ -10,11 +10,11 @@
 //!                       └──────► killed, counted to the end, gone
 //! ```
 //!
-//! * **Core time** is the group's task-clock, read when a turn ends and as often in between as is needed so that several
-//!   threads do not use more than the slots that were bought: no look comes later than the earliest moment at which the
-//!   rest could be used up on all cores. What was used beyond until it was frozen is taken off the next turn.
+//! * **Core time** is the group's task-clock, read when a turn ends. Who has used more cores than it had bought not long ago,
+//!   or is new, is looked at in between too: no look comes later than the earliest moment at which the rest could be used up
+//!   on all cores. What was used beyond is taken off the next turns, so trust that is abused gains nothing.
 //! * **Erased bytes** are covered like core time: a turn ends when as much was erased as its reservation holds the tax for
-//!   (`exposure.rs`).
+//!   (`exposure.rs`). No look is needed before the agent could erase more than its wallet has money for too.
 //! * **Lingering is paid ahead.** Freezing and thawing a tree of processes each tick would cost it some hundred
 //!   microseconds a tick, so whoever may win again stays thawed while the market decides. The bill of the turn holds the
 //!   longest time that this can last; what is not used of it comes off the next bill.
@@ -48,14 +48,14 @@ use crate::{Cell, Ran, Report, Turn, Utterance, lock, priority};
 /// The shortest time between two looks at the clock. A look takes some tens of microseconds: the clock of a task that runs on
 /// another core is asked of that core.
 const LOOK_LEAST: Duration = Duration::from_micros(500);
-/// The longest: a turn may be called off.
-const LOOK_MOST: Duration = Duration::from_millis(4);
+/// The longest.
+const LOOK_MOST: Duration = Duration::from_millis(10);
 /// While others stand by, who uses less than a fiftieth of this gives up its turn. Who used more is looked at after twice as
-/// long.
-const IDLE: Duration = Duration::from_millis(1);
-/// Memory is released no faster than this by two cores (docs/benchmarks.md has 1.9 GB/s for one), so that a look in time
+/// long, up to the second.
+const IDLE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(4));
+/// Memory is released no faster than this by a core (docs/benchmarks.md has 1.9 GB/s), so that a look in time
 /// sees it; but no more than a look each millisecond, which is what the tax on some megabytes is worth.
-const FASTEST_BYTES_PER_NS: u64 = 4;
+const FASTEST_BYTES_PER_NS: u64 = 2;
 const ERASING_LOOK: Duration = Duration::from_millis(1);
 /// How long the group may take to die when its command has ended, so that what it held is on its last bill.
 const END_PATIENCE: Duration = Duration::from_millis(100);
@@ -93,10 +93,62 @@ struct Body {
     demand: Demand,
     exposure: Exposure,
     wishes: Wishes,
+    /// It used its last turn.
+    was_busy: bool,
+    /// When it was billed last, if it was left thawed then.
+    lingers: Option<Instant>,
     /// Core time below a microsecond that was not billed yet.
     unbilled_ns: u64,
     /// Why it must be ended, found out when it held no lease.
     broken: Option<(Trap, String)>,
+}
+
+/// What a turn may use.
+struct Bought {
+    /// The clock when it began.
+    from_ns: u64,
+    /// Core time, on all its slots together.
+    core_ns: u64,
+    /// Bytes that it may erase: the tax on them is in escrow.
+    erasable: u64,
+    /// Bytes on which its wallet could pay the tax too, if it erased more before it is stopped.
+    spare_bytes: u64,
+}
+
+/// What it may use in a turn that began then, with the clock at that.
+fn bought(turn: &Turn<'_>, life: &mut Life, exposure: Exposure, began: (Instant, u64)) -> Bought {
+    let time = turn.ends().saturating_duration_since(began.0).saturating_mul(u32::from(turn.slots()));
+    Bought {
+        from_ns: began.1,
+        core_ns: life.less_debt(nanos(time)),
+        erasable: exposure.allowed(life.held()),
+        spare_bytes: turn.assignment().spare.0,
+    }
+}
+
+/// Whether an agent does next to nothing: less than a fiftieth of a core, over a window that grows while it does something.
+struct Idle {
+    since: (Instant, u64),
+    window: Duration,
+}
+
+impl Idle {
+    /// Who was busy in its last turn is given the benefit of the doubt.
+    fn new(was_busy: bool) -> Self {
+        Self { since: (Instant::now(), 0), window: if was_busy { IDLE.1 } else { IDLE.0 } }
+    }
+
+    fn is_idle(&mut self, used_ns: u64) -> bool {
+        let now = Instant::now();
+        let passed = now - self.since.0;
+        if passed < self.window {
+            return false;
+        }
+        let used = used_ns.saturating_sub(self.since.1);
+        self.since = (now, used_ns);
+        self.window = (self.window * 2).min(IDLE.1);
+        used < nanos(passed) / 50
+    }
 }
 
 /// Why a turn is over.
@@ -125,6 +177,8 @@ impl ProcessCell {
             demand: Demand::new(command.slots),
             exposure: Exposure::default(),
             wishes: Wishes::default(),
+            was_busy: false,
+            lingers: None,
             unbilled_ns: 0,
             broken: None,
         };
@@ -208,49 +262,62 @@ impl ProcessCell {
     }
 
     /// Runs until the turn is over.
-    fn turn(&self, turn: &Turn<'_>, life: &mut Life, erasable: u64) -> Over {
+    ///
+    /// A look costs the agent a preemption and us some ten microseconds, so there is one only where something could go wrong
+    /// before the next: it could use more cores than it bought, erase more than its money covers, or keep a core from
+    /// somebody who would use it. Most turns of most agents need one.
+    fn turn(&self, turn: &Turn<'_>, life: &mut Life, bought: &Bought, was_busy: bool) -> Over {
+        if bought.core_ns == 0 {
+            return Over::Used;
+        }
         if let Err(error) = life.thaw() {
             return Over::Failed(Trap::Other, error.to_string());
         }
         turn.note_started();
-        let began = Instant::now();
-        let bought = turn.ends().saturating_duration_since(began).saturating_mul(u32::from(turn.slots()));
-        let limit_ns = life.clock_ns().saturating_add(nanos(bought).saturating_sub(life.take_excess()));
-        let mut look = (began, life.clock_ns());
-        let mut last_ns = u64::MAX;
-        let mut window = IDLE;
+        let cores = self.workshop.cores();
+        let watched = life.is_watched_closely() && u64::from(turn.slots()) < cores;
+        let (mut used_ns, mut rests, mut erased) = (0, false, 0);
+        let mut idle = Idle::new(was_busy);
         loop {
             let now = Instant::now();
             if turn.is_over(now) {
                 turn.note_stopped(now);
                 return Over::Time;
             }
-            let used_ns = life.clock_ns();
-            if used_ns >= limit_ns {
-                life.limit_to(limit_ns);
-                return Over::Used;
+            let mut next = LOOK_MOST;
+            if watched && !rests {
+                next = next.min(Duration::from_nanos((bought.core_ns - used_ns) / cores));
             }
-            let erased = life.erased();
-            if erased >= erasable {
-                return Over::Used;
+            let room = bought.erasable.saturating_sub(erased).saturating_add(bought.spare_bytes);
+            next = next.min(Duration::from_nanos(room / (FASTEST_BYTES_PER_NS * cores)).max(ERASING_LOOK));
+            if turn.is_contended() {
+                next = next.min(idle.window);
             }
-            if now - look.0 >= window {
-                if turn.is_contended() && used_ns - look.1 < nanos(now - look.0) / 50 {
-                    return Over::Idle;
-                }
-                look = (now, used_ns);
-                window = (window * 2).min(LOOK_MOST);
-            }
-            let erasing = Duration::from_nanos((erasable - erased) / FASTEST_BYTES_PER_NS).max(ERASING_LOOK);
-            let rest = Duration::from_nanos((limit_ns - used_ns) / self.workshop.cores()).min(erasing);
-            // Who sleeps is woken by few, and looked at seldom.
-            let rest = if used_ns == last_ns { LOOK_MOST } else { rest };
-            last_ns = used_ns;
-            let next = rest.clamp(LOOK_LEAST, if turn.is_contended() { window } else { LOOK_MOST });
-            match life.wait(next.min(turn.ends().saturating_duration_since(now))) {
+            let left = turn.ends().saturating_duration_since(now);
+            // The end is a look too.
+            let wait = if next + LOOK_LEAST > left { left } else { next.max(LOOK_LEAST) };
+            match life.wait(wait) {
                 Ok(false) => {}
                 Ok(true) => return Over::Ended,
                 Err((trap, why)) => return Over::Failed(trap, why),
+            }
+            if wait == left {
+                continue;
+            }
+            erased = life.erased();
+            if erased >= bought.erasable {
+                return Over::Used;
+            }
+            if watched || turn.is_contended() {
+                let before_ns = used_ns;
+                used_ns = life.clock_ns().saturating_sub(bought.from_ns);
+                rests = used_ns == before_ns;
+                if used_ns >= bought.core_ns {
+                    return Over::Used;
+                }
+                if idle.is_idle(used_ns) && turn.is_contended() {
+                    return Over::Idle;
+                }
             }
         }
     }
@@ -360,28 +427,35 @@ impl Cell for ProcessCell {
             report.usages.push(usage);
             return Ran::default();
         };
-        let began = (Instant::now(), life.clock_ns());
+        // Who lingered goes on where it was billed last.
+        let began = match body.lingers.take() {
+            Some(since) if !life.is_frozen() => (since, life.last_clock_ns()),
+            _ => (Instant::now(), life.clock_ns()),
+        };
+        let bought = bought(turn, &mut life, body.exposure, began);
         let over = match broken {
             Some((trap, why)) => Over::Failed(trap, why),
             None if turn.is_last_words() => {
                 self.last_words(turn, &mut life);
                 Over::Ended
             }
-            None => {
-                let erasable = body.exposure.allowed(life.told_held());
-                self.turn(turn, &mut life, erasable)
-            }
+            None => self.turn(turn, &mut life, &bought, body.was_busy),
         };
-        let busy = (life.clock_ns() - began.1) as f64 / nanos(began.0.elapsed()).max(1) as f64;
+        let (passed, stopped) = (began.0.elapsed(), matches!(over, Over::Used));
         let (stop, lingers) = self.conclude(over, turn, &mut life, report);
         let ahead = if lingers { AHEAD.saturating_mul(u32::from(turn.slots())) } else { Duration::ZERO };
+        body.lingers = lingers.then(Instant::now);
+        let used_ns = life.clock_ns().saturating_sub(began.1);
         let core_ns = life.bill(ahead);
+        let busy = used_ns as f64 / nanos(passed).max(1) as f64;
+        life.settle(bought.core_ns, used_ns, stopped);
+        body.was_busy = busy > 0.5;
         usage.stop = stop;
         usage.erased = Bytes(life.take_erased());
         usage.erasable = body.exposure.observe(usage.erased.0);
         usage.demand = Some(body.demand.observe(turn.slots(), busy));
         if !matches!(stop, Stop::Done | Stop::Trapped(_)) {
-            usage.held = life.tell_held();
+            usage.held = life.held();
             body.life = Some(life);
         } else {
             self.workshop.bury(life);

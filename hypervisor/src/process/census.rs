@@ -13,11 +13,9 @@ use rustix::process::Pid;
 use crate::lock;
 
 /// The shortest time between two looks.
-const LEAST: Duration = Duration::from_millis(100);
+const LEAST: Duration = Duration::from_millis(200);
 /// Looking takes at most one part in this many of a core.
 const SHARE: u32 = 100;
-/// An agent of no more processes than this is looked at after each of its turns too.
-const FEW: usize = 8;
 /// The most processes of one agent that are looked at.
 pub(super) const MOST: usize = 4_096;
 
@@ -91,18 +89,8 @@ impl Counted {
         Arc::new(Self { cgroup, source: Mutex::new(Some(source)), ..Self::default() })
     }
 
-    /// What it holds: looked at now if it has few processes, since what it will be taxed on at its end is covered by this;
-    /// as of the last census otherwise.
-    pub(super) fn held_now(&self) -> u64 {
-        // While the census looks at it, what it found last is good enough.
-        if let Ok(mut source) = self.source.try_lock()
-            && let Some(source) = source.as_mut()
-        {
-            let pids = (source.pids)();
-            if pids.len() <= FEW {
-                self.held.store(source.held.bytes(&pids), Ordering::Relaxed);
-            }
-        }
+    /// What it held when it was last looked at.
+    pub(super) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
 

@@ -38,6 +38,8 @@ const FREEZES: [Duration; 9] = [
 ];
 /// Thawing is a matter of some tens of microseconds.
 const THAW: Duration = Duration::from_millis(100);
+/// After this many turns in which it kept to what it had bought, an agent is trusted to, until it does not.
+const CLOSELY: u8 = 20;
 /// The most processes that are told to end one by one; what has more is killed as one.
 const MOST_TOLD: usize = 4_096;
 
@@ -128,12 +130,12 @@ pub(super) struct Life {
     paid_ns: u64,
     /// The newest reading: what it cannot read any more it keeps.
     clock_ns: u64,
-    /// The reading at which it had used all that it bought, if it had.
-    limit_ns: Option<u64>,
+    /// Core time that it used beyond what it had bought; it does without in its next turns.
+    debt_ns: u64,
+    /// Turns in which it is looked at closely yet: it has used more than it bought not long ago, or is new.
+    closely: u8,
     erased_paid: u64,
     erased: u64,
-    /// The memory on which the market counts.
-    told_held: Bytes,
     /// What of its sandbox holds, and which of its limits do not.
     enforced: Enforced,
     unavailable: Vec<String>,
@@ -152,10 +154,10 @@ impl Life {
             holder,
             paid_ns: 0,
             clock_ns: 0,
-            limit_ns: None,
+            debt_ns: 0,
+            closely: CLOSELY,
             erased_paid: 0,
             erased: 0,
-            told_held: Bytes::ZERO,
             enforced: Enforced::default(),
             unavailable: Vec::new(),
             audited: None,
@@ -172,24 +174,44 @@ impl Life {
         self.clock_ns
     }
 
-    /// What it owes for core time: up to now and `ahead`, less what it paid ahead before.
+    /// The same as of the last look.
+    pub(super) const fn last_clock_ns(&self) -> u64 {
+        self.clock_ns
+    }
+
+    /// What it owes for core time: up to the last look and `ahead`, less what it paid ahead before.
     pub(super) fn bill(&mut self, ahead: Duration) -> u64 {
         let ahead = u64::try_from(ahead.as_nanos()).unwrap_or(u64::MAX);
-        let until = self.clock_ns().saturating_add(ahead);
+        let until = self.clock_ns.saturating_add(ahead);
         let due = until.saturating_sub(self.paid_ns);
         self.paid_ns = self.paid_ns.max(until);
         due
     }
 
-    /// It has used all that it bought.
-    pub(super) fn limit_to(&mut self, limit_ns: u64) {
-        self.limit_ns = Some(limit_ns);
+    /// What of this core time it may use, in nanoseconds, after what it used too much before.
+    pub(super) fn less_debt(&mut self, bought_ns: u64) -> u64 {
+        let paid = self.debt_ns.min(bought_ns);
+        self.debt_ns -= paid;
+        bought_ns - paid
     }
 
-    /// Core time that it used beyond what it had bought, until it was frozen; told once.
-    pub(super) fn take_excess(&mut self) -> u64 {
-        let clock_ns = self.clock_ns();
-        self.limit_ns.take().map_or(0, |limit_ns| clock_ns.saturating_sub(limit_ns))
+    /// A turn is over in which it had bought `core_ns` and used `used_ns`. `stopped` says that it was stopped because it had used
+    /// all that it may. A twentieth more is how late a thread is stopped; who used more than that used more cores than it had
+    /// bought.
+    pub(super) fn settle(&mut self, core_ns: u64, used_ns: u64, stopped: bool) {
+        let beyond = used_ns.saturating_sub(core_ns);
+        let too_much = beyond > core_ns / 20;
+        if stopped || too_much {
+            self.debt_ns = self.debt_ns.saturating_add(beyond);
+            self.closely = CLOSELY;
+        } else {
+            self.closely = self.closely.saturating_sub(1);
+        }
+    }
+
+    /// Whether it may use more cores than it buys, for all that is known.
+    pub(super) const fn is_watched_closely(&self) -> bool {
+        self.closely > 0
     }
 
     /// Bytes erased since the last bill.
@@ -209,10 +231,9 @@ impl Life {
         new
     }
 
-    /// Memory that it holds, for the market.
-    pub(super) fn tell_held(&mut self) -> Bytes {
-        self.told_held = Bytes(self.counted.held_now());
-        self.told_held
+    /// Memory that it held when the census last looked.
+    pub(super) fn held(&self) -> Bytes {
+        Bytes(self.counted.held())
     }
 
     /// Notes what of its sandbox holds, and which of its limits do not.
@@ -254,11 +275,6 @@ impl Life {
     /// What the census finds of it.
     pub(super) fn counted(&self) -> Arc<Counted> {
         Arc::clone(&self.counted)
-    }
-
-    /// Memory that the market was told of last.
-    pub(super) fn told_held(&self) -> Bytes {
-        self.told_held
     }
 
     /// Whether it stands still.

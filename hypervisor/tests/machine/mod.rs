@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use maxwell_core::agent::{LeaseKind, SlotId};
 use maxwell_core::market::{Grant, Usage};
-use maxwell_core::{AgentId, Joule, Micros, Price, Tick};
+use maxwell_core::{AgentId, Bytes, Joule, Micros, Price, Tick};
 use maxwell_hypervisor::slots::Slots;
 use maxwell_hypervisor::wasm::{Wasm, WasmConfig};
 use maxwell_hypervisor::{Assignment, Cells, Offers, Quote, Report};
@@ -58,6 +58,7 @@ impl Machine {
                 grant: Grant { agent: *agent, kind: *kind, price: Price(4_500), worst_case: Micros(10_000) },
                 slots: 1,
                 balance: Joule(77_000),
+                spare: Bytes(0),
             })
             .collect();
         let ends = Instant::now() + Duration::from_millis(ms);
