@@ -55,6 +55,16 @@ impl Rate {
         let whole = u64::try_from(product >> FRACTION).unwrap_or(u64::MAX);
         Joule(whole).saturating_add(Joule(1))
     }
+
+    /// The most units whose [`ceiling`](Self::ceiling) `held` covers; any number of them at a rate of zero.
+    #[must_use]
+    pub fn affordable(self, held: Joule) -> u64 {
+        if self.0 == 0 {
+            return u64::MAX;
+        }
+        let below = (u128::from(held.0) << FRACTION).saturating_sub(1);
+        u64::try_from(below / u128::from(self.0)).unwrap_or(u64::MAX)
+    }
 }
 
 /// What a charge left over: less than one nanojoule, carried to the next.
@@ -146,6 +156,19 @@ mod tests {
             let mut full = Carry((1 << FRACTION) - 1);
             assert!(full.charge(rate, units) <= rate.ceiling(units));
         }
+    }
+
+    #[test]
+    fn what_is_affordable_is_covered_and_not_a_unit_more() {
+        for rate in [0.001, 0.3, 22.97, 1e6].map(Rate::from_nanojoules) {
+            for held in [0, 1, 2, 22, 23, 24, 1_000_000_007].map(Joule) {
+                let units = rate.affordable(held);
+                assert!(rate.ceiling(units) <= held, "{units} for {held:?} at {rate:?}");
+                assert!(rate.ceiling(units + 1) > held, "{units} for {held:?} at {rate:?}");
+            }
+        }
+        assert_eq!(Rate::default().affordable(Joule::ZERO), u64::MAX, "what costs nothing needs no money");
+        assert_eq!(Rate(1).affordable(Joule::MAX), u64::MAX);
     }
 
     #[test]

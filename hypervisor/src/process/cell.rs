@@ -208,7 +208,8 @@ impl ProcessCell {
     }
 
     /// Runs until the turn is over.
-    fn turn(&self, turn: &Turn<'_>, life: &mut Life, erasable: u64) -> Over {
+    fn turn(&self, turn: &Turn<'_>, life: &mut Life) -> Over {
+        let erasable = turn.assignment().grant.erasable.0;
         if let Err(error) = life.thaw() {
             return Over::Failed(Trap::Other, error.to_string());
         }
@@ -231,7 +232,8 @@ impl ProcessCell {
                 return Over::Used;
             }
             let erased = life.erased();
-            if erased >= erasable {
+            // Who has nothing covered, because nothing is left in its wallet, runs until it erases something.
+            if erased > erasable {
                 return Over::Used;
             }
             if now - look.0 >= window {
@@ -367,10 +369,7 @@ impl Cell for ProcessCell {
                 self.last_words(turn, &mut life);
                 Over::Ended
             }
-            None => {
-                let erasable = body.exposure.allowed(life.told_held());
-                self.turn(turn, &mut life, erasable)
-            }
+            None => self.turn(turn, &mut life),
         };
         let busy = (life.clock_ns() - began.1) as f64 / nanos(began.0.elapsed()).max(1) as f64;
         let (stop, lingers) = self.conclude(over, turn, &mut life, report);
@@ -381,7 +380,7 @@ impl Cell for ProcessCell {
         usage.erasable = body.exposure.observe(usage.erased.0);
         usage.demand = Some(body.demand.observe(turn.slots(), busy));
         if !matches!(stop, Stop::Done | Stop::Trapped(_)) {
-            usage.held = life.tell_held();
+            usage.held = life.held();
             body.life = Some(life);
         } else {
             self.workshop.bury(life);

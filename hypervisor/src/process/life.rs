@@ -132,8 +132,6 @@ pub(super) struct Life {
     limit_ns: Option<u64>,
     erased_paid: u64,
     erased: u64,
-    /// The memory on which the market counts.
-    told_held: Bytes,
     /// What of its sandbox holds, and which of its limits do not.
     enforced: Enforced,
     unavailable: Vec<String>,
@@ -155,7 +153,6 @@ impl Life {
             limit_ns: None,
             erased_paid: 0,
             erased: 0,
-            told_held: Bytes::ZERO,
             enforced: Enforced::default(),
             unavailable: Vec::new(),
             audited: None,
@@ -210,9 +207,8 @@ impl Life {
     }
 
     /// Memory that it holds, for the market.
-    pub(super) fn tell_held(&mut self) -> Bytes {
-        self.told_held = Bytes(self.counted.held_now());
-        self.told_held
+    pub(super) fn held(&self) -> Bytes {
+        Bytes(self.counted.held_now())
     }
 
     /// Notes what of its sandbox holds, and which of its limits do not.
@@ -254,11 +250,6 @@ impl Life {
     /// What the census finds of it.
     pub(super) fn counted(&self) -> Arc<Counted> {
         Arc::clone(&self.counted)
-    }
-
-    /// Memory that the market was told of last.
-    pub(super) fn told_held(&self) -> Bytes {
-        self.told_held
     }
 
     /// Whether it stands still.

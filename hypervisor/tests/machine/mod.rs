@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use maxwell_core::agent::{LeaseKind, SlotId};
 use maxwell_core::market::{Grant, Usage};
-use maxwell_core::{AgentId, Joule, Micros, Price, Tick};
+use maxwell_core::{AgentId, Bytes, Joule, Micros, Price, Tick};
 use maxwell_hypervisor::slots::Slots;
 use maxwell_hypervisor::wasm::{Wasm, WasmConfig};
 use maxwell_hypervisor::{Assignment, Cells, Offers, Quote, Report};
@@ -55,7 +55,13 @@ impl Machine {
         let assignments: Vec<Assignment> = leases
             .iter()
             .map(|(agent, kind)| Assignment {
-                grant: Grant { agent: *agent, kind: *kind, price: Price(4_500), worst_case: Micros(10_000) },
+                grant: Grant {
+                    agent: *agent,
+                    kind: *kind,
+                    price: Price(4_500),
+                    worst_case: Micros(10_000),
+                    erasable: Bytes(64 << 20),
+                },
                 slots: 1,
                 balance: Joule(77_000),
             })
