@@ -180,6 +180,23 @@ fn no_budget_is_exceeded_by_forking_and_erasing() {
 }
 
 #[test]
+fn who_holds_much_memory_uses_up_its_budget() {
+    let _alone = alone();
+    if cannot() {
+        return;
+    }
+    // The tax on what it holds is 2.3 J and more: not owed before it is given back.
+    let hold = "b = bytearray(b'x') * (100 << 20)\nprint('held', flush=True)\nwhile 1: pass";
+    let done = run(&["--budget", "2J"], &["python3", "-c", hold]);
+    within_budget(&done, 2.0, "holds");
+    assert!(done.text().contains("held"), "{done:?}");
+    // Rent, starting, and what was put aside for last words take the rest.
+    assert!(done.core_seconds() * done.par() > 1.0, "{done:?}");
+    let slot = done.par() * 0.012;
+    assert!(done.joules("balance_nj") < 1.01 * slot + 0.2, "no more than a slot and its last words' deposit: {done:?}");
+}
+
+#[test]
 fn one_core_is_one_core() {
     let _alone = alone();
     if cannot() {

@@ -79,7 +79,8 @@ pub struct AgentSpec {
     pub last_words: Micros,
     /// Memory it holds at birth.
     pub held: Bytes,
-    /// What it may erase in a slot, if that can be more than it holds; the tax on it is covered in advance.
+    /// What it may erase in a slot: where its cell stops it. Its lease covers the tax on that, as far as its wallet goes. (What a
+    /// module may erase is never less than what it holds, since nothing stops it there.)
     pub erasable: Bytes,
     /// How much power its work draws beside ordinary work, in thousandths: the power class used to attribute energy.
     pub power_class: u16,
@@ -144,6 +145,8 @@ pub struct Lease {
     pub reserved: Joule,
     /// The tax on an erased byte under it.
     pub tax: Rate,
+    /// How many bytes may be erased under it: the tax on them is reserved. Zero for last words, whose deposit pays what it can.
+    pub erasable: Bytes,
     /// What kind of right it is.
     pub kind: LeaseKind,
 }
@@ -243,7 +246,8 @@ pub struct Agent {
     pub(crate) spent_since_pacing: Joule,
     pub(crate) paced: Tick,
     pub(crate) pacing_wait: u64,
-    pub(crate) broke_since: Option<Tick>,
+    /// Since when it cannot pay a quantum at par, in ticks that were carried out.
+    pub(crate) broke_since: Option<u64>,
     pub(crate) rent_carry: Carry,
     pub(crate) fee_carry: Carry,
     pub(crate) tax_carry: Carry,

@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 
 use maxwell_core::accounts::{Account, Accounts, Posting, Purpose};
-use maxwell_core::agent::{AgentSpec, CellKind, OnInsolvency, Order, SlotId};
+use maxwell_core::agent::{AgentSpec, CellKind, LeaseKind, OnInsolvency, Order, SlotId};
 use maxwell_core::bounty::{ClaimFault, SponsorId, Verifier};
 use maxwell_core::clearing::PricingRule;
 use maxwell_core::market::{Claim, Command, Market, MarketPolicy, Outcome, Stop, TickInput, Usage};
@@ -257,6 +257,14 @@ impl Run {
             }
             if matches!(posting.purpose, Purpose::Energy | Purpose::Scarcity | Purpose::Tax) {
                 assert!(matches!(posting.from, Account::Escrow(_)), "core time is only ever paid from escrow");
+            }
+        }
+        // What may be erased under a lease is reserved with it, and a module may erase all that it holds.
+        for (id, agent) in self.market.agents() {
+            if let Some(lease) = agent.lease().filter(|lease| !matches!(lease.kind, LeaseKind::LastWords(_))) {
+                assert!(lease.reserved >= lease.tax.ceiling(lease.erasable.0), "{id}: {lease:?}");
+                let all = lease.erasable >= agent.spec.held || lease.reserved == Joule::MAX;
+                assert!(agent.spec.cell == CellKind::Process || all, "{id}: {lease:?}");
             }
         }
         // The market's own view of who holds a lease.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use maxwell_core::agent::{LeaseKind, SlotId};
 use maxwell_core::market::Grant;
-use maxwell_core::{AgentId, Joule, Micros, Price, Tick};
+use maxwell_core::{AgentId, Bytes, Joule, Micros, Price, Tick};
 use maxwell_hypervisor::slots::Slots;
 use maxwell_hypervisor::wasm::{Wasm, WasmConfig};
 use maxwell_hypervisor::{Assignment, Cells, Offers, Quote, Report};
@@ -38,6 +38,7 @@ fn dispatch(machine: &mut Slots, slots: u16, tick: u64, ends: Instant) {
                 kind: LeaseKind::Slot(SlotId(slot)),
                 price: Price(1),
                 worst_case: Micros(10_000),
+                erasable: Bytes(0),
             },
             slots: 1,
             balance: Joule(0),

@@ -80,7 +80,13 @@ impl Machine {
         let assignments: Vec<Assignment> = leases
             .iter()
             .map(|(agent, kind)| Assignment {
-                grant: Grant { agent: *agent, kind: *kind, price: Price(4_500), worst_case: Micros(500_000) },
+                grant: Grant {
+                    agent: *agent,
+                    kind: *kind,
+                    price: Price(4_500),
+                    worst_case: Micros(500_000),
+                    erasable: Bytes(64 << 20),
+                },
                 slots: leases.iter().filter(|(other, _)| other == agent).count() as u16,
                 balance: Joule(77_000),
                 spare: Bytes(0),
@@ -305,7 +311,13 @@ fn nothing_is_left_behind() {
 fn ending_an_agent_does_not_wait_for_the_turn_that_it_is_in() {
     let Some(mut machine) = machine(1) else { return };
     let agent = machine.agent(shell(SPIN));
-    let grant = Grant { agent, kind: LeaseKind::Slot(SlotId(0)), price: Price(1), worst_case: Micros(900_000) };
+    let grant = Grant {
+        agent,
+        kind: LeaseKind::Slot(SlotId(0)),
+        price: Price(1),
+        worst_case: Micros(900_000),
+        erasable: Bytes(64 << 20),
+    };
     let quote = Quote { tick: Tick(1), spot: Price(1), now_us: 0 };
     let ends = Instant::now() + Duration::from_millis(800);
     machine.slots.dispatch(quote, ends, &[Assignment { grant, slots: 1, balance: Joule(0), spare: Bytes(0) }]);

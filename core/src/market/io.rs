@@ -27,7 +27,8 @@ pub struct MarketPolicy {
     pub landauer: LandauerPolicy,
     /// The fee on a standing order, in millionths of the price it stands at, for every second of slot it asks for.
     pub resting_fee_ppm: u32,
-    /// How long an agent may be unable to pay one quantum at par.
+    /// How long an agent may be unable to pay one quantum at par. Time for what it earned in its last slots to arrive, not for people
+    /// to top it up: whoever counts on that parks.
     pub grace: Micros,
     /// How long a dying agent may wait for its last words (a tripped machine grants none).
     pub last_words_patience: Micros,
@@ -51,7 +52,7 @@ impl Default for MarketPolicy {
             grid_factor: 1.0,
             landauer: LandauerPolicy::default(),
             resting_fee_ppm: 50,
-            grace: Micros(5_000_000),
+            grace: Micros(500_000),
             last_words_patience: Micros(2_000_000),
             standby: 4,
             bulk_bytes_per_us: 1_000,
@@ -143,7 +144,7 @@ pub struct Usage {
     pub erased: Bytes,
     /// Memory it holds now.
     pub held: Bytes,
-    /// What it may erase in its next slot, if that can be more than it holds; its cell stops it there.
+    /// What it may want to erase in its next slot; its cell stops it there, or earlier if its lease covers less.
     pub erasable: Bytes,
     /// Its new limit, if it called `bid`.
     pub bid: Option<Price>,
@@ -274,6 +275,8 @@ pub struct Grant {
     pub price: Price,
     /// The most core time it covers.
     pub worst_case: Micros,
+    /// The most erased bytes that it covers, over all its slots. A process's cell stops it there.
+    pub erasable: Bytes,
 }
 
 /// Something that happened, and why.

@@ -16,9 +16,14 @@
 //! waits costs nothing until then, and its alarm is set for the moment its money runs out.
 //!
 //! **No quantum runs unpaid.** A lease exists only after its worst case moved into escrow. The worst case is the slot's
-//! length plus what cannot be interrupted at its end, at the price of the lease, plus the tax on every byte that it holds or
-//! may erase, plus its arrears. An order stands in the book only at a price that its owner's
+//! length plus what cannot be interrupted at its end, at the price of the lease, plus the tax on every byte that may be erased under
+//! it, plus its arrears. An order stands in the book only at a price that its owner's
 //! wallet covers, so a bid nobody could pay never sets a price.
+//!
+//! **How much may be erased** depends on who can stop it. Nothing stops a module at a byte: its lease covers the tax on all that it
+//! holds, or it does not run. A process is stopped by its cell: its lease covers the tax on what the cell asks for, or on as much as
+//! is left in the wallet beside the core time, and tells the cell how many bytes that is. So a process can use up its wallet to
+//! about one quantum, whatever it holds. What goes beyond, because it goes at once (one large unmapping, its end), becomes arrears.
 
 mod admit;
 mod digest;
@@ -39,10 +44,11 @@ use crate::book::{Book, OrderKey};
 use crate::bounty::Bounty;
 use crate::clearing::{Clearing, FULL_QUALITY};
 use crate::energy::{Attribution, Metered, Metering};
+use crate::ladder::Level;
 use crate::landauer::Rate;
 use crate::reason::Reason;
 use crate::thermal::{Control, Controller, PlantModel};
-use crate::units::{AgentId, Celsius, Joule, Micros, Price, PrincipalId, Tick, Watts};
+use crate::units::{AgentId, Bytes, Celsius, Joule, Micros, Price, PrincipalId, Tick, Watts};
 use crate::wheel::Wheel;
 
 /// A full count of all accounts happens once in this many ticks; the running totals are checked every tick.
@@ -82,6 +88,8 @@ pub struct Market {
     policy: MarketPolicy,
     rent_rate: Rate,
     now: Tick,
+    /// Ticks carried out: who is broke may wait for money, and none comes in ticks that were lost.
+    ticks: u64,
     agents: Vec<Agent>,
     principals: HashMap<PrincipalId, u32>,
     book: Book,
@@ -128,6 +136,7 @@ impl Market {
         Self {
             rent_rate: policy.landauer.rent_rate(policy.tick.0),
             now: Tick::ZERO,
+            ticks: 0,
             agents: Vec::new(),
             principals: HashMap::new(),
             book: Book::new(),
@@ -185,6 +194,7 @@ impl Market {
             return Err(TickError::TooFar { given: input.tick, last: self.now });
         }
         self.previous = std::mem::replace(&mut self.now, input.tick);
+        self.ticks += 1;
         out.reset(input.tick);
 
         let power = self.read_energy(input, out);
@@ -295,15 +305,43 @@ impl Market {
         }
     }
 
-    /// What must be covered beside the core time: the tax on all it holds or may erase, and its arrears.
-    fn overhead(&self, index: u32) -> Joule {
-        let agent = &self.agents[index as usize];
-        self.tax_rate.ceiling(agent.spec.held.max(agent.spec.erasable).0).saturating_add(agent.arrears.total())
+    /// The most that it may erase under a lease.
+    fn erasable(&self, index: u32) -> Bytes {
+        let spec = &self.agents[index as usize].spec;
+        match spec.cell {
+            // Nothing stops a module before it has overwritten all that it holds.
+            CellKind::Wasm => spec.held.max(spec.erasable),
+            CellKind::Process => spec.erasable,
+        }
     }
 
-    /// What one quantum at par must be covered with: below this for longer than `grace`, an agent is insolvent.
+    /// The tax on that: what its lease covers where its wallet allows.
+    fn full_cover(&self, index: u32) -> Joule {
+        self.tax_rate.ceiling(self.erasable(index).0)
+    }
+
+    /// The part of it without which there is no lease. A cell that stops its agent anywhere needs none.
+    fn least_cover(&self, index: u32) -> Joule {
+        match self.agents[index as usize].spec.cell {
+            CellKind::Wasm => self.full_cover(index),
+            CellKind::Process => Joule::ZERO,
+        }
+    }
+
+    /// What must be covered beside the core time: the least tax, and its arrears.
+    fn overhead(&self, index: u32) -> Joule {
+        self.least_cover(index).saturating_add(self.agents[index as usize].arrears.total())
+    }
+
+    /// What one quantum at par must be covered with: below this for longer than `grace`, an agent is insolvent. Tax that a process
+    /// does not owe yet is no part of it.
     fn quantum_at_par(&self, index: u32) -> Joule {
-        self.policy.thermal.par.cost(self.worst_case(index)).saturating_add(self.overhead(index))
+        Self::bid_for(self.policy.thermal.par).cost(self.worst_case(index)).saturating_add(self.overhead(index))
+    }
+
+    /// The least bid that buys at `price`: bids count as their level of the ladder, so it may be 0.1 % above.
+    fn bid_for(price: Price) -> Price {
+        Level::at_least(price).map_or(Price::MAX, Level::price)
     }
 
     fn wallet(&self, index: u32) -> Joule {
@@ -363,7 +401,7 @@ impl Market {
         } else if bid < reserve {
             Reason::PricedOut { reserve, bid }
         } else if agent.standing < reserve {
-            let needed = self.overhead(index).saturating_add(reserve.cost(self.worst_case(index)));
+            let needed = self.overhead(index).saturating_add(Self::bid_for(reserve).cost(self.worst_case(index)));
             Reason::Illiquid { wallet: self.wallet(index), needed }
         } else if agent.standing >= self.clearing.marginal {
             Reason::OutOfTurn

@@ -7,7 +7,7 @@ use crate::book::OrderKey;
 use crate::clearing::{Award, Supply};
 use crate::landauer::Rate;
 use crate::prefetch::prefetch_whole;
-use crate::units::{AgentId, Joule, Micros, Price};
+use crate::units::{AgentId, Bytes, Joule, Micros, Price};
 
 /// How often a tick clears anew because a winner turned out not to cover its lease. Each round takes the bid of whoever
 /// failed down to what its wallet covers, so one round is almost always enough.
@@ -70,7 +70,7 @@ impl Market {
                 self.agents[index as usize].life = Life::Dying { since, reason, lease: Some(lease) };
                 let worst_case = self.agents[index as usize].spec.last_words;
                 let agent = AgentId(u64::from(index));
-                out.grants.push(Grant { agent, kind: lease.kind, price, worst_case });
+                out.grants.push(Grant { agent, kind: lease.kind, price, worst_case, erasable: lease.erasable });
                 used += 1;
             } else if self.now.since(since) >= patience {
                 self.finish_death(index, out);
@@ -154,7 +154,16 @@ impl Market {
 
     fn worst_cost(&self, index: u32, price: Price, slots: u16) -> Joule {
         let cores = Joule(price.cost(self.worst_case(index)).0.saturating_mul(u64::from(slots)));
-        cores.saturating_add(self.overhead(index))
+        // Fewer slots before less cover: who wants several covers all that it may erase.
+        let cover = if slots > 1 { self.full_cover(index) } else { self.least_cover(index) };
+        cores.saturating_add(cover).saturating_add(self.agents[index as usize].arrears.total())
+    }
+
+    /// What of a lease's worst case is for erased bytes when the wallet has `spare` beside everything else: all that may be
+    /// erased, or as much as there is.
+    fn cover(&self, index: u32, spare: Joule) -> (Joule, Bytes) {
+        let (cover, erasable) = (self.full_cover(index), self.erasable(index));
+        if spare >= cover { (cover, erasable) } else { (spare, erasable.min(Bytes(self.tax_rate.affordable(spare)))) }
     }
 
     fn grant_winners(&mut self, out: &mut Outcome) {
@@ -208,14 +217,18 @@ impl Market {
     fn grant(&mut self, award: Award, kind: LeaseKind, out: &mut Outcome) -> bool {
         let index = award.order.0;
         let worst_case: Micros = self.worst_case(index);
-        let life = match self.agents[index as usize].life {
+        let lease = match self.agents[index as usize].life {
             Life::Ready => {
-                let reserved = self.worst_cost(index, award.price, 1);
-                if self.wallet(index) < reserved {
+                let wallet = self.wallet(index);
+                if wallet < self.worst_cost(index, award.price, 1) {
                     return false;
                 }
+                let cores = award.price.cost(worst_case).saturating_add(self.agents[index as usize].arrears.total());
+                let (cover, erasable) = self.cover(index, wallet.saturating_sub(cores));
                 self.leased.push(index);
-                Life::Running(self.lease(index, award.price, reserved, kind, Account::Wallet(index), out))
+                let reserved = cores.saturating_add(cover);
+                let lease = self.lease(index, award.price, reserved, kind, Account::Wallet(index), out);
+                Lease { erasable, ..lease }
             }
             // Leaseholders of earlier ticks have left the book: this lease was made a moment ago.
             Life::Running(lease) if matches!((lease.kind, kind), (LeaseKind::Slot(_), LeaseKind::Slot(_))) => {
@@ -223,12 +236,13 @@ impl Market {
                 if self.post(Account::Wallet(index), Account::Escrow(index), more, Purpose::Reserve, out).is_err() {
                     return false;
                 }
-                Life::Running(lease.with_slot(award.price, more))
+                lease.with_slot(award.price, more)
             }
             _ => return false,
         };
-        self.agents[index as usize].life = life;
-        out.grants.push(Grant { agent: AgentId(u64::from(index)), kind, price: award.price, worst_case });
+        self.agents[index as usize].life = Life::Running(lease);
+        let (agent, price, erasable) = (AgentId(u64::from(index)), award.price, lease.erasable);
+        out.grants.push(Grant { agent, kind, price, worst_case, erasable });
         true
     }
 
@@ -243,7 +257,7 @@ impl Market {
     ) -> Lease {
         self.post(from, Account::Escrow(index), reserved, Purpose::Reserve, out)
             .expect("the source was just seen to hold it, and escrow is empty between leases");
-        Lease { price, slots: 1, reserved, tax: self.tax_rate, kind }
+        Lease { price, slots: 1, reserved, tax: self.tax_rate, erasable: Bytes::ZERO, kind }
     }
 
     /// Notes who lost a slot, and remembers who holds one.

@@ -40,6 +40,25 @@ impl Market {
             self.conclude(*index, &input.usages[*at], out);
         }
         self.settled = settled;
+        for claim in &input.claims {
+            self.heed_income(claim, out);
+        }
+    }
+
+    /// Judges who was paid without having held a lease: its claim was on its way when its slot ended.
+    fn heed_income(&mut self, claim: &super::Claim, out: &mut Outcome) {
+        let Some(agent) = self.agents.get(crate::agent::index(claim.agent).unwrap_or(usize::MAX)) else { return };
+        let index = u32::try_from(claim.agent.0).expect("agents are numbered in u32");
+        match agent.life {
+            _ if claim.verdict.is_err() => {}
+            Life::Ready if agent.touched != self.now => {
+                self.accrue(index, out);
+                self.pay_arrears(index, Account::Wallet(index), out);
+                self.touch(index, out);
+            }
+            Life::Parked { reason: Reason::Insolvent | Reason::RentUnpaid } => self.revive_if_funded(index, out),
+            _ => {}
+        }
     }
 
     /// Charges a lease and returns the rest.

@@ -86,13 +86,13 @@ impl Market {
         }
         let wallet = self.wallet(index);
         let quantum = self.quantum_at_par(index);
-        let now = self.now;
+        let ticks = self.ticks;
         let grace = self.policy.grace.0 / self.policy.tick.0.max(1);
         let agent = &mut self.agents[index as usize];
         if wallet < quantum {
-            let since = *agent.broke_since.get_or_insert(now);
+            let since = *agent.broke_since.get_or_insert(ticks);
             let rent_unpaid = wallet == Joule::ZERO && agent.arrears.total() > Joule::ZERO;
-            if rent_unpaid || now.since(since) >= grace {
+            if rent_unpaid || ticks - since >= grace {
                 let reason = if rent_unpaid { Reason::RentUnpaid } else { Reason::Insolvent };
                 return match agent.spec.on_insolvency {
                     OnInsolvency::Apoptosis => self.condemn(index, reason, out),
@@ -110,10 +110,11 @@ impl Market {
     fn stand(&mut self, index: u32, wallet: Joule) {
         let worst = self.worst_case(index);
         let covered = wallet.saturating_sub(self.overhead(index));
+        let ample = covered.saturating_sub(self.full_cover(index).saturating_sub(self.least_cover(index)));
         let agent = &mut self.agents[index as usize];
         let bid = agent.spec.pacing.bid(agent.spec.order.limit);
-        // Fewer slots before a lower price.
-        let covers = covered.0.checked_div(bid.cost(worst).0).unwrap_or(0);
+        // Fewer slots before less to erase, and that before a lower price.
+        let covers = ample.0.checked_div(bid.cost(worst).0).unwrap_or(0);
         let slots = u16::try_from(covers).unwrap_or(u16::MAX).clamp(1, agent.demand);
         let price = bid.min(Price::affordable(covered, worst));
         if price != agent.standing || slots != agent.slots {
@@ -137,7 +138,7 @@ impl Market {
             // The rent may run out before grace does.
             Some(since) => {
                 let dry = self.now.after(wallet.0 / drain + 1);
-                since.after(grace).min(dry)
+                self.now.after(grace - (self.ticks - since)).min(dry)
             }
             None => self.now.after((wallet.0 - quantum.0) / drain + 1),
         };

@@ -18,6 +18,7 @@ pub struct Run {
     pub core: Micros,
     pub erased: Bytes,
     pub held: Bytes,
+    pub erasable: Bytes,
     pub bid: Option<Price>,
     pub stop: Stop,
     pub claims: Vec<Claim>,
@@ -30,6 +31,7 @@ impl Run {
             core: Micros(10_000),
             erased: Bytes(0),
             held: Bytes(0),
+            erasable: Bytes(0),
             bid: None,
             stop: Stop::SlotEnd,
             claims: Vec::new(),
@@ -54,6 +56,8 @@ pub struct World {
     pub heat: bool,
     /// The thermometer gives nothing.
     pub blind: bool,
+    /// Ticks that are lost before the next one.
+    pub lost: u64,
 }
 
 pub fn policy(slots: u16) -> MarketPolicy {
@@ -108,6 +112,7 @@ impl World {
             core_power: 4.0,
             heat: false,
             blind: false,
+            lost: 0,
         }
     }
 
@@ -132,7 +137,7 @@ impl World {
         let policy = self.market.policy().clone();
         self.counts += counts(self.power * 0.01);
         let celsius = if self.heat { Celsius(self.plant.temperature().0.floor()) } else { Celsius(40.0) };
-        self.input.tick = self.market.now().after(1);
+        self.input.tick = self.market.now().after(1 + std::mem::take(&mut self.lost));
         self.input.counters = (self.input.tick == Tick(1)).then(counter);
         let raw = u64::try_from(self.counts & u128::from(u32::MAX)).unwrap();
         self.input.reading = Reading {
@@ -192,7 +197,7 @@ impl World {
                 fuel: run.core.0 * 1_000,
                 erased: run.erased,
                 held: run.held,
-                erasable: Bytes(0),
+                erasable: run.erasable,
                 bid: run.bid,
                 demand: None,
                 stop: run.stop,

@@ -133,6 +133,8 @@ pub struct Machine {
     /// The process agents among all agents, by number.
     process_cells: Vec<Option<Arc<ProcessCell>>>,
     board: Arc<Board>,
+    /// Whose claims were verified between their slots.
+    claimants: Vec<AgentId>,
     /// A request that the market decides on in this tick, and about whom it is.
     asked: Option<(Ask, AgentId)>,
     sensor: Instruments,
@@ -188,6 +190,7 @@ impl Machine {
             wasm,
             processes: None,
             process_cells: Vec::new(),
+            claimants: Vec::new(),
             asked: None,
             sensor,
             thermometer: None,
@@ -311,6 +314,7 @@ impl Machine {
     fn observe(&mut self, tick: Tick, elapsed: Duration) {
         self.report.clear();
         self.slots.collect(PATIENCE, &mut self.report);
+        self.collect_claims();
         // A slot that overruns counts as the daemon's until it is billed; then the sum falls back, and nothing is counted
         // until it has caught up.
         let own = self.own_ns().max(self.daemon_ns);

@@ -116,12 +116,12 @@ struct Bought {
 }
 
 /// What it may use in a turn that began then, with the clock at that.
-fn bought(turn: &Turn<'_>, life: &mut Life, exposure: Exposure, began: (Instant, u64)) -> Bought {
+fn bought(turn: &Turn<'_>, life: &mut Life, began: (Instant, u64)) -> Bought {
     let time = turn.ends().saturating_duration_since(began.0).saturating_mul(u32::from(turn.slots()));
     Bought {
         from_ns: began.1,
         core_ns: life.less_debt(nanos(time)),
-        erasable: exposure.allowed(life.held()),
+        erasable: turn.assignment().grant.erasable.0,
         spare_bytes: turn.assignment().spare.0,
     }
 }
@@ -305,7 +305,8 @@ impl ProcessCell {
                 continue;
             }
             erased = life.erased();
-            if erased >= bought.erasable {
+            // Who has nothing covered, because nothing is left in its wallet, runs until it erases something.
+            if erased > bought.erasable {
                 return Over::Used;
             }
             if watched || turn.is_contended() {
@@ -432,7 +433,7 @@ impl Cell for ProcessCell {
             Some(since) if !life.is_frozen() => (since, life.last_clock_ns()),
             _ => (Instant::now(), life.clock_ns()),
         };
-        let bought = bought(turn, &mut life, body.exposure, began);
+        let bought = bought(turn, &mut life, began);
         let over = match broken {
             Some((trap, why)) => Over::Failed(trap, why),
             None if turn.is_last_words() => {

@@ -1,4 +1,5 @@
-//! How much an agent may erase in a turn: what it pays the tax on in advance, and where it is stopped.
+//! How much an agent wants to erase in a turn. Its lease covers the tax on that, or on as much as its wallet has left, and says on
+//! how much; there its turn ends.
 
 use maxwell_core::Bytes;
 
@@ -9,7 +10,7 @@ const MEMORY: u8 = 50;
 
 /// Doubles when it was reached, like the window of a connection, and is halved when it is not needed for a while: who erases
 /// much covers much, and everybody else is not kept from using its last joules.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Exposure {
     bytes: u64,
     quiet_turns: u8,
@@ -22,12 +23,7 @@ impl Default for Exposure {
 }
 
 impl Exposure {
-    /// What may be erased in a turn of who holds `held`: all of that, since it may end.
-    pub(super) fn allowed(self, held: Bytes) -> u64 {
-        self.bytes.max(held.0)
-    }
-
-    /// The same for the next turn, when `erased` bytes were erased in the last.
+    /// What it may want to erase in the next turn, when `erased` bytes were erased in the last.
     pub(super) fn observe(&mut self, erased: u64) -> Bytes {
         if erased >= self.bytes {
             self.bytes = erased.saturating_mul(2);
@@ -54,8 +50,6 @@ mod tests {
         let mut exposure = Exposure::default();
         assert_eq!(exposure.observe(1), ERASABLE);
         assert_eq!(exposure.observe(5 << 20), Bytes(10 << 20));
-        assert_eq!(exposure.allowed(Bytes(1)), 10 << 20);
-        assert_eq!(exposure.allowed(Bytes(1 << 30)), 1 << 30);
         assert_eq!(exposure.observe(9 << 20), Bytes(10 << 20));
         let after: Vec<Bytes> = (0..200).map(|_| exposure.observe(0)).collect();
         assert_eq!((after[48], after[49], after[199]), (Bytes(10 << 20), Bytes(5 << 20), ERASABLE));

@@ -5,6 +5,7 @@
 //!   each tick:  Board::publish(notice)        ─────► price
 //!   each slot:  Account::publish(balance, …)  ─────► balance, status
 //!   slot's end: Account::drain(&mut wishes)   ◄───── bid, submit, log; core time of serving them
+//!   each tick:  Account::take_claims(&mut …)  ◄───── what was submitted too late for the slot's end
 //! ```
 //!
 //! **The market never waits here.** It only tries the locks; should the broker hold one (for some hundred nanoseconds,
@@ -47,6 +48,7 @@ pub struct Notice {
 pub struct Board {
     notice: Mutex<Notice>,
     offers: Arc<Offers>,
+    claimants: Mutex<Vec<AgentId>>,
 }
 
 impl Board {
@@ -73,6 +75,22 @@ impl Board {
     #[must_use]
     pub fn offers(&self) -> &Offers {
         &self.offers
+    }
+
+    /// Notes that an agent's claim was verified. Its slot may be over, and, if it is broke, no other may follow.
+    pub(super) fn note_claim(&self, agent: AgentId) {
+        let mut claimants = lock(&self.claimants);
+        if claimants.last() != Some(&agent) {
+            claimants.push(agent);
+        }
+    }
+
+    /// Adds those whose claims were verified since the last call, for [`Account::take_claims`]; at most as many as there are
+    /// claims. False if the broker was at it just now: come again next tick.
+    pub fn take_claimants(&self, to: &mut Vec<AgentId>) -> bool {
+        let Some(mut claimants) = try_lock(&self.claimants) else { return false };
+        to.append(&mut claimants);
+        true
     }
 }
 
@@ -172,6 +190,14 @@ impl Account {
         wishes.clear();
         let Some(mut state) = try_lock(&self.state) else { return false };
         std::mem::swap(&mut state.wishes, wishes);
+        true
+    }
+
+    /// Takes its claims alone, between slots: what was verified after its slot's end is paid whether it ever holds another or not.
+    /// False if the broker was at it just now: come again next tick.
+    pub fn take_claims(&self, to: &mut Vec<Claim>) -> bool {
+        let Some(mut state) = try_lock(&self.state) else { return false };
+        to.append(&mut state.wishes.claims);
         true
     }
 
@@ -280,6 +306,33 @@ mod tests {
         assert_eq!(wishes.claims[7], Claim { agent: AgentId(1), sponsor: SponsorId(3), verdict: Ok(7) });
         assert_eq!(wishes.claims[8].verdict, Err(ClaimFault::Wrong));
         assert_eq!(account.claim(&PRIMES, 67), Ok(()));
+    }
+
+    #[test]
+    fn a_claim_that_comes_after_the_slot_is_taken_by_itself_and_once() {
+        let (account, board, mut claims) = (Account::new(AgentId(1)), Board::default(), Vec::new());
+        assert!(account.drain(&mut Wishes::default()), "its slot is over");
+        account.claim(&PRIMES, 67).unwrap();
+        board.note_claim(AgentId(1));
+        let mut claimants = Vec::new();
+        {
+            let _held = (lock(&account.state), lock(&board.claimants));
+            assert!(!account.take_claims(&mut claims) && !board.take_claimants(&mut claimants));
+        }
+        assert!(board.take_claimants(&mut claimants) && account.take_claims(&mut claims));
+        assert_eq!((claimants.as_slice(), claims.len()), (&[AgentId(1)][..], 1));
+        account.say("and on").unwrap();
+        assert!(board.take_claimants(&mut claimants) && account.take_claims(&mut claims));
+        assert_eq!((claimants.len(), claims.len()), (1, 1));
+        let mut wishes = Wishes::default();
+        assert!(account.drain(&mut wishes));
+        assert_eq!((wishes.claims.len(), wishes.said.len()), (0, 1), "the rest waits for its next slot");
+        // The allowance is for a slot, however often claims are taken.
+        for _ in 0..CLAIMS_PER_SLOT {
+            account.claim(&PRIMES, 67).unwrap();
+            account.take_claims(&mut claims);
+        }
+        assert_eq!(account.claim(&PRIMES, 67).unwrap_err().reason, "too_many_claims");
     }
 
     #[test]

@@ -81,6 +81,7 @@ fn submit(payer: Payer, unit: u64, account: &Account, board: &Board) -> Result<V
         return Err(Fault::ours(Code::Nothing, "no_sponsor", "nobody pays for this; ask `sponsors` who pays for what"));
     };
     account.claim(&offer, unit)?;
+    board.note_claim(account.agent());
     Ok(json!({"sponsor": offer.sponsor.0, "reward": offer.reward.0, "text": offer.reward.to_string()}))
 }
 

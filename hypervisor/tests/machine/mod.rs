@@ -55,7 +55,13 @@ impl Machine {
         let assignments: Vec<Assignment> = leases
             .iter()
             .map(|(agent, kind)| Assignment {
-                grant: Grant { agent: *agent, kind: *kind, price: Price(4_500), worst_case: Micros(10_000) },
+                grant: Grant {
+                    agent: *agent,
+                    kind: *kind,
+                    price: Price(4_500),
+                    worst_case: Micros(10_000),
+                    erasable: Bytes(64 << 20),
+                },
                 slots: 1,
                 balance: Joule(77_000),
                 spare: Bytes(0),

@@ -1,6 +1,6 @@
 //! Maxwell: the market itself, told about modelled agents as the daemon tells it about real ones.
 
-use maxwell_core::agent::{AgentSpec, CellKind, LeaseKind, Life, OnInsolvency, Order};
+use maxwell_core::agent::{Agent, AgentSpec, CellKind, LeaseKind, Life, OnInsolvency, Order};
 use maxwell_core::bounty::{SponsorId, Verifier};
 use maxwell_core::market::{Claim, Command, Market, MarketPolicy, Outcome, Stop, TickInput, Usage};
 use maxwell_core::pacing::Pacing;
@@ -8,7 +8,7 @@ use maxwell_core::sensor::{Activity, Counter, Reading};
 use maxwell_core::thermal::ThermalPolicy;
 use maxwell_core::units::{AgentId, Bytes, Joule, Micros, Price, PrincipalId, Tick, Watts};
 
-use super::body::{Bid, Body, UNIT_US, tax_joules};
+use super::body::{Bid, Body, UNIT_US};
 use super::{Scheduler, TICK_US, Told, machine};
 use crate::experiment::plan::Plan;
 
@@ -18,7 +18,7 @@ pub(super) struct Auction {
     market: Market,
     input: TickInput,
     out: Outcome,
-    /// A slot with the time to freeze: who cannot pay for that, with the tax on what it holds, has lost its funds.
+    /// A slot with the time to freeze: who cannot pay for that has lost its funds.
     slot: Micros,
     slots: u16,
 }
@@ -93,7 +93,9 @@ impl Auction {
             let at = usize::try_from(grant.agent.0).expect("bodies are in memory");
             let body = &mut bodies[at];
             let offered = if grant.kind == LeaseKind::Standby { spare.min(TICK_US) } else { TICK_US };
-            let used = body.run(tick, offered);
+            // Its cell stops it when it has erased what its lease covers.
+            let covered = body.time_to_erase(grant.erasable.0).saturating_sub(body.used_us);
+            let used = body.run(tick, offered.min(covered));
             match grant.kind {
                 LeaseKind::Standby => spare -= used,
                 LeaseKind::Slot(_) | LeaseKind::LastWords(_) => spare += TICK_US - used,
@@ -161,13 +163,14 @@ impl Scheduler for Auction {
             }
         }
         self.run(tick, bodies);
-        let (cost, tax) = (self.out.spot.cost(self.slot), tax_joules());
+        let cost = self.out.spot.cost(self.slot);
         let solvent = |(at, body): (usize, &Body)| {
             let id = AgentId(at as u64);
-            let runs = || self.market.agent(id).is_some_and(|agent| matches!(agent.life, Life::Running(_)));
-            !body.honest()
-                && body.alive
-                && (self.market.balance(id) >= cost.saturating_add(nanojoules(body.held as f64 * tax)) || runs())
+            let pays = |agent: &Agent| {
+                let needed = cost.saturating_add(agent.arrears.total());
+                matches!(agent.life, Life::Running(_)) || self.market.balance(id) >= needed
+            };
+            !body.honest() && body.alive && self.market.agent(id).is_some_and(pays)
         };
         Told {
             price: Some(Watts::from(self.out.spot).0),

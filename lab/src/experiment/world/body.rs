@@ -76,7 +76,7 @@ pub(super) struct Body {
     pub(super) erases: u64,
     /// Core-seconds at par that it has at birth.
     pub(super) wallet: f64,
-    /// What it has beside that, in joules: the tax on erasing all that it holds at birth, which the market wants covered.
+    /// What it has beside that, in joules: as much as the tax on erasing all that it holds at birth, so that it can pay for its end.
     pub(super) cover: f64,
     pub(super) bid: Bid,
     pub(super) alive: bool,
@@ -101,6 +101,9 @@ const MOST_HELD: u64 = 8 << 30;
 /// A burst is one to two core-seconds, as in AgentCgroup's traces; ten to twenty seconds of sleep make 7 to 13 % of a core.
 const BURST_US: (f64, f64) = (1e6, 2e6);
 const SLEEP_TICKS: (f64, f64) = (1_000.0, 2_000.0);
+
+/// How long a cell may not look at what its agent erases (`ERASING_LOOK` in `hypervisor/src/process/cell.rs`).
+const LOOK_US: u64 = 1_000;
 
 /// The agents of a turn: the same for every arm of a repetition.
 pub(super) fn population(plan: &Plan, turn: Turn) -> Vec<Body> {
@@ -255,6 +258,12 @@ impl Body {
         let (since, slept) = self.waits.take()?;
         let ticks = tick - since;
         (slept || ticks > 0).then_some((ticks, slept))
+    }
+
+    /// Core time until it has erased so many bytes and its cell has seen it.
+    pub(super) fn time_to_erase(&self, bytes: u64) -> u64 {
+        let until = bytes.saturating_mul(1_000_000).checked_div(self.erases);
+        until.map_or(u64::MAX, |us| us.saturating_add(LOOK_US))
     }
 
     /// What it erases while it uses so much core time.
