@@ -17,7 +17,7 @@ use maxwell_agents::native::market::Market;
 use maxwell_agents::native::search;
 use sha2::{Digest, Sha256};
 
-const USAGE: &str = "miner MODE [N] [--seed N] [--worker N] [--count PRIMES]
+const USAGE: &str = "miner MODE [N] [--seed N] [--worker N] [--count PRIMES] [--after MILLISECONDS]
   spin | mine | hoard MIB | orphans COUNT | sleep [MILLIWATTS] | mimic PERCENT";
 
 /// Bytes that mining takes and gives back.
@@ -123,7 +123,7 @@ struct Place {
 }
 
 fn run() -> Option<std::io::Result<()>> {
-    let mut place = Place { seed: 0, worker: 0, count: 2_048 };
+    let (mut place, mut after) = (Place { seed: 0, worker: 0, count: 2_048 }, 0);
     let (mut plain, mut words) = (Vec::new(), std::env::args().skip(1));
     while let Some(word) = words.next() {
         let mut number = || words.next()?.parse::<u64>().ok();
@@ -131,11 +131,14 @@ fn run() -> Option<std::io::Result<()>> {
             "--seed" => place.seed = number()?,
             "--worker" => place.worker = number()?,
             "--count" => place.count = number()?.max(1),
+            "--after" => after = number()?.min(60_000),
             _ => plain.push(word),
         }
     }
     let number = || plain.get(1)?.parse::<u64>().ok();
     let mut miner = Miner { nonce: place.worker << 40, best: 0 };
+    // It lies low first, so that nobody can know the leech by its coming first.
+    std::thread::sleep(Duration::from_millis(after));
     match plain.first()?.as_str() {
         "spin" => spin(),
         "mine" => loop {
