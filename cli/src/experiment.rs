@@ -1,5 +1,6 @@
 //! `maxwell experiment`.
 
+pub(crate) mod compare;
 mod real;
 
 use std::io::IsTerminal;

@@ -17,8 +17,8 @@ use super::watch::Seen;
 use super::{Real, RealError};
 use crate::experiment::arm::Arm;
 
-/// How long freezing and thawing may take, and a group to die.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long freezing and thawing may take, and a group to die: with five hundred processes on a busy machine not at once.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The least weight that the kernel knows, in version 1 (`MIN_SHARES`, `kernel/sched/sched.h`) and 2.
 const LEAST: (&str, &str) = ("2", "1");
 

@@ -1,7 +1,6 @@
 //! The arms without a market: the kernel's fair share, with somebody at the switches every 100 ms, or nobody.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use maxwell_hypervisor::clock;
 
@@ -36,7 +35,7 @@ pub(super) fn run(real: &Real, plan: &Plan, turn: Turn, stop: &AtomicBool) -> Re
     let mut watched = Watched::start(seen, Meter::new(&real.scenario)?);
     governor.start(&mut fleet)?;
     let mut governing_ns = 0;
-    while watched.elapsed().as_secs_f64() < plan.seconds && !stop.load(Ordering::Relaxed) {
+    while watched.goes_on(plan.seconds) && !stop.load(Ordering::Relaxed) {
         watched.wait(plan.seconds);
         watched.look(None, governing_ns)?;
         let began = clock::thread_cpu_ns();
