@@ -1,6 +1,7 @@
 //! Who takes part, as programs.
 
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::experiment::arm::Arm;
 use crate::experiment::leech::LeechKind;
@@ -89,6 +90,8 @@ pub(super) fn roster(plan: &Plan, arm: Arm, seed: u64, agents: &Path) -> Vec<Mem
     let kind = plan.leech;
     let identities = kind.identities().min(SYBILS);
     let mut dice = Dice::new(seed);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
+    let now = u64::try_from(now).unwrap_or(0);
     for number in 0..plan.leeches * identities {
         let words: Vec<String> = match kind {
             LeechKind::Miner => vec!["mine".to_owned()],
@@ -105,7 +108,7 @@ pub(super) fn roster(plan: &Plan, arm: Arm, seed: u64, agents: &Path) -> Vec<Mem
         command.extend(words);
         command.extend(place(seed, members.len()));
         // Within the first second, at the same moments in every arm, as in virtual time.
-        command.extend(["--after".to_owned(), dice.below(LATEST_MS).to_string()]);
+        command.extend(["--at".to_owned(), (now + dice.below(LATEST_MS)).to_string()]);
         let wide = kind.processes() > 1;
         members.push(Member {
             name: format!("leech-{number}"),
