@@ -120,6 +120,12 @@ impl Told {
         self.arms.get(arm.name())
     }
 
+    /// The largest mean share of cores that something else on the host used, in any arm.
+    #[must_use]
+    pub fn crowd(&self) -> f64 {
+        Arm::ALL.into_iter().map(|arm| self.others(arm)).fold(0.0, f64::max)
+    }
+
     /// The largest mean share of cores that something else used, in this arm or in the oracle's.
     fn others(&self, arm: Arm) -> f64 {
         let of = |arm| self.arm(arm)?.figures.get("other_core_share").map(|share| share.value);
@@ -219,7 +225,7 @@ pub fn comparison_table(all: &[Comparison], real: &Told) -> String {
         )
         .expect("writing to a string");
     }
-    let others = Arm::ALL.into_iter().map(|arm| real.others(arm)).fold(0.0, f64::max);
+    let others = real.crowd();
     writeln!(
         out,
         "\nSomething else used up to {:.1} % of the host's cores{}. What is expected allows for that, for the scheduler's own cost, and for {SLACK} of the oracle.",
