@@ -11,13 +11,13 @@
 
 use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use maxwell_agents::native::market::Market;
 use maxwell_agents::native::search;
 use sha2::{Digest, Sha256};
 
-const USAGE: &str = "miner MODE [N] [--seed N] [--worker N] [--count PRIMES]
+const USAGE: &str = "miner MODE [N] [--seed N] [--worker N] [--count PRIMES] [--at UNIX_MILLISECONDS]
   spin | mine | hoard MIB | orphans COUNT | sleep [MILLIWATTS] | mimic PERCENT";
 
 /// Bytes that mining takes and gives back.
@@ -25,6 +25,8 @@ const CHURN: usize = 8 << 20;
 /// Hashes between two of that.
 const NONCES: u64 = 1 << 16;
 const PAGE: usize = 4_096;
+/// Nobody lies low for longer.
+const MOST_LOW: Duration = Duration::from_secs(60);
 /// What a sleeper calls cheap if it is not told: a core of a small machine at par, and a little.
 const CHEAP: u64 = 6_000;
 
@@ -122,8 +124,15 @@ struct Place {
     count: u64,
 }
 
+/// Sleeps until a moment of the wall clock, however late it was let run: leeches of all arms begin alike.
+fn lie_low(until_ms: u64) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let left = Duration::from_millis(until_ms).saturating_sub(now);
+    std::thread::sleep(left.min(MOST_LOW));
+}
+
 fn run() -> Option<std::io::Result<()>> {
-    let mut place = Place { seed: 0, worker: 0, count: 2_048 };
+    let (mut place, mut at) = (Place { seed: 0, worker: 0, count: 2_048 }, 0);
     let (mut plain, mut words) = (Vec::new(), std::env::args().skip(1));
     while let Some(word) = words.next() {
         let mut number = || words.next()?.parse::<u64>().ok();
@@ -131,11 +140,13 @@ fn run() -> Option<std::io::Result<()>> {
             "--seed" => place.seed = number()?,
             "--worker" => place.worker = number()?,
             "--count" => place.count = number()?.max(1),
+            "--at" => at = number()?,
             _ => plain.push(word),
         }
     }
     let number = || plain.get(1)?.parse::<u64>().ok();
     let mut miner = Miner { nonce: place.worker << 40, best: 0 };
+    lie_low(at);
     match plain.first()?.as_str() {
         "spin" => spin(),
         "mine" => loop {

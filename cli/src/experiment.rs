@@ -1,5 +1,6 @@
 //! `maxwell experiment`.
 
+pub(crate) mod compare;
 mod real;
 
 use std::io::IsTerminal;
@@ -17,10 +18,15 @@ use maxwell_physics::Choice;
 use crate::outcome::Failure;
 use crate::run::say;
 
+/// Headings of options that only one half of the experiment knows.
+const HOST: &str = "Only on this host (without --virtual)";
+const VIRTUAL: &str = "Only in virtual time (with --virtual)";
+
 /// What to run.
 #[derive(Args, Debug)]
 pub(crate) struct ScientistVsLeech {
-    /// In virtual time, on modelled agents and a modelled machine: the same market, deterministic by seed.
+    /// In virtual time, on modelled agents and a modelled machine: the same market, deterministic by seed. Without it: on this host,
+    /// with real agents, as root.
     #[arg(long = "virtual")]
     simulated: bool,
     /// The arms: linux, nice, weight, killer, killer-paid, karma, maxwell, oracle. All if none is given.
@@ -42,15 +48,6 @@ pub(crate) struct ScientistVsLeech {
     /// Honest agents that work in bursts.
     #[arg(long, default_value_t = 0)]
     bursty: u16,
-    /// Cores of the modelled machine; on this host all that there are.
-    #[arg(long, default_value_t = 2)]
-    slots: u16,
-    /// Power of the idle machine, in watts (modelled).
-    #[arg(long, default_value_t = 10.0, value_name = "WATTS")]
-    idle: f64,
-    /// Power that a busy core adds, in watts (modelled): par.
-    #[arg(long, default_value_t = 4.5, value_name = "WATTS")]
-    core: f64,
     /// What every agent has at birth, in core-seconds at par.
     #[arg(long, default_value_t = 1.0, value_name = "CORE-SECONDS")]
     wallet: f64,
@@ -63,27 +60,59 @@ pub(crate) struct ScientistVsLeech {
     /// The seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Threads that runs are spread over: as many as there are cores, if not given. Results do not depend on it.
-    #[arg(long)]
-    threads: Option<usize>,
-    /// Runs fair share alone on this host, and shows temperature, power and work second by second.
-    #[arg(long, conflicts_with_all = ["simulated", "arms", "runs"])]
-    baseline: bool,
-    /// The folder of the programs `scientist` and `miner`; beside this program if not given.
-    #[arg(long, value_name = "DIR")]
-    agents: Option<PathBuf>,
-    /// Where energy and temperature are read on this host, as for `maxwell run`.
-    #[arg(long, value_name = "WORDS")]
-    sensor: Option<Choice>,
-    /// Write plan, raw data, summary, report and pictures to this directory.
+    /// Write plan, raw data, summary, report and pictures to this directory. Runs on this host need it.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print the summaries as JSON.
     #[arg(long)]
     json: bool,
+    /// Runs fair share alone, and shows temperature, power and work second by second.
+    #[arg(long, conflicts_with_all = ["simulated", "arms", "runs"], help_heading = HOST)]
+    baseline: bool,
+    /// The folder of the programs `scientist` and `miner`; beside this program if not given.
+    #[arg(long, value_name = "DIR", help_heading = HOST)]
+    agents: Option<PathBuf>,
+    /// Where energy and temperature are read, as for `maxwell run`.
+    #[arg(long, value_name = "WORDS", help_heading = HOST)]
+    sensor: Option<Choice>,
+    /// Cores of the modelled machine: 2 if not given.
+    #[arg(long, help_heading = VIRTUAL)]
+    slots: Option<u16>,
+    /// Power of the idle machine, in watts (modelled): 10 if not given.
+    #[arg(long, value_name = "WATTS", help_heading = VIRTUAL)]
+    idle: Option<f64>,
+    /// Power that a busy core adds, in watts (modelled): par; 4.5 if not given.
+    #[arg(long, value_name = "WATTS", help_heading = VIRTUAL)]
+    core: Option<f64>,
+    /// Threads that runs are spread over: as many as there are cores, if not given. Results do not depend on it.
+    #[arg(long, help_heading = VIRTUAL)]
+    threads: Option<usize>,
 }
 
 impl ScientistVsLeech {
+    /// Options that the other half of the experiment knows: nobody is to believe that they did something.
+    fn misplaced(&self) -> Result<(), Failure> {
+        let host = [("--agents", self.agents.is_some()), ("--sensor", self.sensor.is_some())];
+        let simulated = [
+            ("--slots", self.slots.is_some()),
+            ("--idle", self.idle.is_some()),
+            ("--core", self.core.is_some()),
+            ("--threads", self.threads.is_some()),
+        ];
+        let (there, why) = if self.simulated {
+            (&host[..], "for runs on this host: leave it out, or leave out --virtual")
+        } else {
+            let why = "for virtual time: add --virtual, or leave it out. Runs on this host use all its cores and its own \
+                       powers, one run after another (`maxwell doctor` shows them)";
+            (&simulated[..], why)
+        };
+        let given: Vec<&str> = there.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+        if given.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Usage(format!("{} is {why}", given.join(", "))))
+    }
+
     fn plans(&self) -> Vec<Plan> {
         let default = Plan::default();
         let base = Plan {
@@ -92,7 +121,12 @@ impl ScientistVsLeech {
             leeches: self.leeches,
             poor: self.poor,
             bursty: self.bursty,
-            machine: Machine { slots: self.slots, idle: Watts(self.idle), core: Watts(self.core) },
+            // A host's own is found when it is opened.
+            machine: Machine {
+                slots: self.slots.unwrap_or(default.machine.slots),
+                idle: self.idle.map_or(default.machine.idle, Watts),
+                core: self.core.map_or(default.machine.core, Watts),
+            },
             economy: Economy { wallet: self.wallet, ..default.economy },
             seconds: self.seconds.unwrap_or(if self.baseline { real::BASELINE_SECONDS } else { default.seconds }),
             runs: self.runs,
@@ -108,6 +142,7 @@ impl ScientistVsLeech {
 }
 
 pub(crate) fn scientist_vs_leech(args: &ScientistVsLeech) -> Result<ExitCode, Failure> {
+    args.misplaced()?;
     let plans = args.plans();
     if !args.simulated {
         return real::run(args, plans);

@@ -158,8 +158,15 @@ enum Experiment {
     ///
     /// The plan with its thresholds is written before the first run. The report prints what arithmetic alone demands beside
     /// what came out, and says where the auction is worth nothing.
+    ///
+    /// Runs on this host, with real agents and as root, or with --virtual in virtual time on modelled ones. Options that only one
+    /// of the two knows are listed apart, and refused by the other.
     #[command(name = "scientist-vs-leech")]
     ScientistVsLeech(experiment::ScientistVsLeech),
+    /// Puts a run in virtual time beside one of the same plan on a host, with intervals, and says where they differ.
+    ///
+    /// What own cost and other programs explain was measured on the host, and is allowed for. Exits with 1 where they differ.
+    Compare(experiment::compare::Compare),
 }
 
 /// Experiments in virtual time.
@@ -220,6 +227,7 @@ fn main() -> ExitCode {
         Command::Kill { target, json } => control::ask("kill", &target, serde_json::json!({}), json),
         Command::Replay { recording, json } => run::replay(&recording, json),
         Command::Experiment(Experiment::ScientistVsLeech(args)) => experiment::scientist_vs_leech(&args),
+        Command::Experiment(Experiment::Compare(args)) => experiment::compare::run(&args),
         Command::Lab(Lab::Thermal { cases, list, out, json }) => lab::thermal(&cases, list, out.as_deref(), json),
         Command::Doctor { file, json } => doctor::doctor(file.as_deref(), json),
         Command::Physics { command } => physics::run(&command),

@@ -36,6 +36,28 @@ fn a_wrong_flag_or_command_says_so_and_exits_with_two() {
 }
 
 #[test]
+fn an_experiment_refuses_options_of_its_other_half() {
+    let help = Run::maxwell(&["experiment", "scientist-vs-leech", "--help"]).stdout;
+    let (host, simulated) = (help.find("Only on this host").unwrap(), help.find("Only in virtual time").unwrap());
+    let at = |word: &str| help.find(word).unwrap();
+    assert!(at("\n      --runs") < host.min(simulated), "{help}");
+    assert!((host..simulated).contains(&at("\n      --sensor")) && at("\n      --slots") > simulated, "{help}");
+    let wrong: [(&[&str], &str); 4] = [
+        (&["--slots", "4", "--threads", "1", "--out", "/nonexistent/x"], "--slots, --threads"),
+        (&["--core", "3"], "add --virtual"),
+        (&["--virtual", "--agents", "/bin"], "leave out --virtual"),
+        (&["--virtual", "--sensor", "model"], "--sensor"),
+    ];
+    for (words, what) in wrong {
+        let run = Run::maxwell(&[&["experiment", "scientist-vs-leech"][..], words].concat());
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{words:?}");
+        assert!(run.stderr.contains(what), "{words:?}: {}", run.stderr);
+    }
+    let none = Run::maxwell(&["experiment", "compare", "/nonexistent/a", "/nonexistent/b"]);
+    assert!(none.code == 2 && none.stderr.contains("summary.json"), "{}", none.stderr);
+}
+
+#[test]
 fn a_wrong_file_is_one_clear_error_and_exits_with_two() {
     let wrong = [
         (scenario(&LEECH.replace("50J", "50 bananas")), ":7:10: ", "unknown unit `bananas`"),

@@ -10,16 +10,19 @@ use sha2::{Digest, Sha256};
 
 use super::primes::is_prime;
 
-/// Each worker has this many numbers for itself: more than it can look through.
-pub const RANGE: u64 = 1 << 44;
+/// Each worker has this many numbers for itself: more than it can look through in a day, at some ten million a second.
+pub const RANGE: u64 = 1 << 40;
+/// Workers with numbers of their own, and seeds.
+const WORKERS: u64 = 1 << 12;
+const SEEDS: u64 = 1 << 9;
 /// Below this no worker starts: 62-bit numbers, of which one in 43 is prime.
 pub const FLOOR: u64 = 1 << 61;
 
 /// The first number of worker `worker` of a run with this seed.
 #[must_use]
 pub const fn start(seed: u64, worker: u64) -> u64 {
-    // 2¹⁶ seeds times 2¹² workers fit beside one another below 2⁶³.
-    FLOOR + (seed % (1 << 12) * (1 << 5) + worker % (1 << 5)) * RANGE
+    // All of them side by side fill the 62-bit numbers, from 2⁶¹ to 2⁶². Whoever shares a range with somebody does no work of its own.
+    FLOOR + (seed % SEEDS * WORKERS + worker % WORKERS) * RANGE
 }
 
 /// Some primes.
@@ -146,8 +149,9 @@ mod tests {
     #[test]
     fn workers_do_not_meet() {
         let starts: std::collections::BTreeSet<u64> =
-            (0..8).flat_map(|seed| (0..32).map(move |worker| start(seed, worker))).collect();
-        assert_eq!(starts.len(), 8 * 32);
-        assert!(start(u64::MAX, u64::MAX) < u64::MAX / 2);
+            (0..8).flat_map(|seed| (0..WORKERS).map(move |worker| start(seed, worker))).collect();
+        assert_eq!(starts.len() as u64, 8 * WORKERS, "an experiment has up to 3,000 agents");
+        assert_eq!(start(SEEDS - 1, WORKERS - 1) + RANGE, 1 << 62);
+        assert!(start(u64::MAX, u64::MAX) < 1 << 62);
     }
 }

@@ -43,10 +43,16 @@ impl Arithmetic {
     /// as a tenth of one.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
+        Self::with_identities(plan, plan.leech.identities())
+    }
+
+    /// The same where a leech appears as so many agents.
+    #[must_use]
+    pub fn with_identities(plan: &Plan, identities: u16) -> Self {
         let cores = f64::from(plan.machine.slots);
         let scientists = f64::from(plan.scientists + plan.poor) + 0.1 * f64::from(plan.bursty);
         let idle = plan.leech == LeechKind::Sleeper && scientists >= cores;
-        let leeches = if idle { 0.0 } else { f64::from(plan.leeches) * f64::from(plan.leech.identities()) };
+        let leeches = if idle { 0.0 } else { f64::from(plan.leeches) * f64::from(identities) };
         let width = f64::from(plan.leech.processes().min(plan.machine.slots));
         let (fair_scientist, fair_leech) = share(cores, scientists, leeches, width);
         let useful = plan.leech.usefulness();

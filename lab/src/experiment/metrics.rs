@@ -44,6 +44,8 @@ pub struct RunMetrics {
     pub own_core_share: Option<f64>,
     /// The scheduler's own energy, where it was measured.
     pub own_joules: Option<f64>,
+    /// The share of all cores that neither agents nor the scheduler used but something else on the host, where it was measured.
+    pub other_core_share: Option<f64>,
     /// 99th percentile of the time from the decision to freeze until frozen, in milliseconds, where it was measured.
     pub freeze_p99_ms: Option<f64>,
     /// minted − burned − held, in nanojoules: anything but zero is a bug.
@@ -77,7 +79,7 @@ pub type Figure = fn(&RunMetrics) -> Option<f64>;
 
 /// Every figure with the name of its column, for tables, raw data and summaries alike.
 #[allow(clippy::cast_precision_loss, reason = "counts and errors far below 2^53")]
-pub const FIGURES: [(&str, Figure); 22] = [
+pub const FIGURES: [(&str, Figure); 23] = [
     ("work", |m| Some(m.work)),
     ("seconds", |m| Some(m.seconds)),
     ("joules", |m| Some(m.joules)),
@@ -97,6 +99,7 @@ pub const FIGURES: [(&str, Figure); 22] = [
     ("price_amplitude", |m| m.price_amplitude),
     ("own_core_share", |m| m.own_core_share),
     ("own_joules", |m| m.own_joules),
+    ("other_core_share", |m| m.other_core_share),
     ("freeze_p99_ms", |m| m.freeze_p99_ms),
     ("money_error", |m| Some(m.money_error as f64)),
     ("energy_error", |m| Some(m.energy_error as f64)),

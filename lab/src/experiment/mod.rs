@@ -9,6 +9,7 @@
 //!
 //! The plan, the figures and the report are the same for virtual and for real runs, so that the two can be compared.
 
+mod agreement;
 mod arithmetic;
 mod arm;
 mod leech;
@@ -22,6 +23,7 @@ mod suite;
 mod summary;
 mod world;
 
+pub use agreement::{CompareError, Comparison, QUIET, SLACK, Told, compare, comparison_table};
 pub use arithmetic::Arithmetic;
 pub use arm::{Arm, UnknownWord};
 pub use leech::LeechKind;

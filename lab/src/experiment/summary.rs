@@ -87,7 +87,11 @@ pub struct ArmSummary {
     pub eta: Option<f64>,
     /// Work per joule beside fair share.
     pub ratio_vs_linux: Option<f64>,
-    /// Intervals of these four.
+    /// As `eta`, without idle power.
+    pub eta_active: Option<Estimate>,
+    /// As `ratio_vs_linux`, without idle power.
+    pub ratio_vs_linux_active: Option<Estimate>,
+    /// Intervals of the first four.
     pub ci95: Intervals,
     /// The mean of every figure over the runs that have it, with its interval.
     pub figures: BTreeMap<&'static str, Estimate>,
@@ -142,11 +146,13 @@ impl Summary {
             .into_iter()
             .filter_map(|rival| Some((rival.name(), runs.beside(Arm::Maxwell, rival, per_joule)?)))
             .collect();
+        // A host has room for fewer of a Sybil's identities.
+        let most = if host.simulated { u16::MAX } else { super::real::SYBILS };
         let mut summary = Self {
             plan: plan.clone(),
+            arithmetic: Arithmetic::with_identities(plan, plan.leech.identities().min(most)),
             host,
             sensor,
-            arithmetic: Arithmetic::of(plan),
             arms,
             maxwell_over,
             verdicts: Vec::new(),
@@ -261,6 +267,10 @@ fn per_joule(metrics: &RunMetrics) -> Option<f64> {
     Some(metrics.work_per_joule())
 }
 
+fn per_joule_active(metrics: &RunMetrics) -> Option<f64> {
+    Some(metrics.work_per_joule_active())
+}
+
 /// Records by arm, each in the order of repetitions.
 struct Runs<'a>(BTreeMap<Arm, Vec<&'a RunRecord>>);
 
@@ -317,6 +327,8 @@ impl<'a> Runs<'a> {
             work_per_joule_active: value(active),
             eta: value(eta),
             ratio_vs_linux: value(ratio),
+            eta_active: self.beside(arm, Arm::Oracle, per_joule_active),
+            ratio_vs_linux_active: self.beside(arm, Arm::Linux, per_joule_active),
             ci95: Intervals {
                 work_per_joule: interval(whole),
                 work_per_joule_active: interval(active),

@@ -78,7 +78,7 @@ pub(super) fn outcome(real: &Real, plan: &Plan, turn: Turn, mut watched: Watched
     let idle = plan.machine.idle;
     let core_seconds = |primes: u64| primes as f64 / real.yardstick.primes;
     let mut metrics = RunMetrics { work: core_seconds(primes), ..RunMetrics::default() };
-    let mut own_core_seconds = 0.0;
+    let (mut own_core_seconds, mut other_core_seconds) = (0.0, 0.0);
     for (sample, span) in spans(&samples) {
         let active = active(sample, idle, span);
         let busy = sample.honest_cores + sample.leech_cores + sample.own_cores;
@@ -87,6 +87,7 @@ pub(super) fn outcome(real: &Real, plan: &Plan, turn: Turn, mut watched: Watched
         metrics.leech_joules += active * leech_share(sample);
         metrics.leech_core_seconds += sample.leech_cores * span;
         own_core_seconds += sample.own_cores * span;
+        other_core_seconds += sample.other_cores * span;
         if busy > 0.0 {
             *metrics.own_joules.get_or_insert(0.0) += active * sample.own_cores / busy;
         }
@@ -94,6 +95,7 @@ pub(super) fn outcome(real: &Real, plan: &Plan, turn: Turn, mut watched: Watched
     }
     let capacity = metrics.seconds * f64::from(plan.machine.slots);
     metrics.own_core_share = (capacity > 0.0).then(|| own_core_seconds / capacity);
+    metrics.other_core_share = (capacity > 0.0).then(|| other_core_seconds / capacity);
     metrics.wasted_joules = metrics.leech_joules;
     if let Some((first, end)) = trouble(&samples) {
         metrics.neutralise_seconds = Some(end - first);

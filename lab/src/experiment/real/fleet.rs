@@ -17,8 +17,8 @@ use super::watch::Seen;
 use super::{Real, RealError};
 use crate::experiment::arm::Arm;
 
-/// How long freezing and thawing may take, and a group to die.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long freezing and thawing may take, and a group to die: with five hundred processes on a busy machine not at once.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The least weight that the kernel knows, in version 1 (`MIN_SHARES`, `kernel/sched/sched.h`) and 2.
 const LEAST: (&str, &str) = ("2", "1");
 
@@ -60,7 +60,9 @@ impl Fleet {
             bodies.push(Body { group, child, thawed: false, alive: true });
             seen.push(Seen::new(member, lines, clock));
         }
-        let weights = bodies.first().map_or_else(Vec::new, |body| Weight::of(&body.group, members.len()));
+        // Under the market no more of them run at a time than there are cores.
+        let running = members.len().min(usize::from(real.machine().slots));
+        let weights = bodies.first().map_or_else(Vec::new, |body| Weight::of(&body.group, running));
         Ok((Self { bodies, _weights: weights, _subtree: subtree }, seen))
     }
 
@@ -84,12 +86,11 @@ impl Fleet {
         Ok(Some(began.elapsed()))
     }
 
-    /// Ends one.
+    /// Ends one. Does not wait until it is gone: two hundred Sybils would keep the watch from looking for as long.
     pub(super) fn kill(&mut self, at: usize) -> Result<(), RealError> {
         let body = &mut self.bodies[at];
         if std::mem::replace(&mut body.alive, false) {
             body.group.freezer().kill()?;
-            body.group.freezer().wait_empty(PATIENCE)?;
         }
         Ok(())
     }
@@ -102,8 +103,23 @@ impl Fleet {
     }
 }
 
-/// The weight of a group above the agents', until it is dropped. Together they weigh what each weighs alone beside everything else on
-/// the host, as the market's agents do, which are in no group of this controller.
+impl Drop for Fleet {
+    /// Ends everybody, and waits for those who are our children: nobody else would, and a long series of Sybils would use up the
+    /// kernel's process numbers.
+    fn drop(&mut self) {
+        for body in &self.bodies {
+            // Where it cannot be ended now, its group is ended with the tree.
+            let _ = body.group.freezer().kill();
+        }
+        for body in &mut self.bodies {
+            let _ = body.child.wait_timeout(PATIENCE);
+        }
+    }
+}
+
+/// The weight of a group above the agents', until it is dropped. Together they weigh beside everything else on the host what as many
+/// tasks weigh as there are cores: that is what the market's agents weigh, which are in no group of this controller and of which no
+/// more run at a time. With more, whoever else computes would take more from the market than from the other arms.
 #[derive(Debug)]
 struct Weight {
     path: PathBuf,
@@ -112,11 +128,11 @@ struct Weight {
 
 impl Weight {
     /// Of the instance's group and the one above it.
-    fn of(agent: &Cgroup, agents: usize) -> Vec<Self> {
+    fn of(agent: &Cgroup, running: usize) -> Vec<Self> {
         let above = agent.limited_in(Controller::Cpu).into_iter().flat_map(|folder| folder.ancestors().skip(1).take(2));
         let files = above.map(|folder| folder.join("cpu.shares"));
         // Where it is not to be had (version 2 counts otherwise) the host is as it is.
-        files.filter_map(|path| Self::set(path, agents * 1_024)).collect()
+        files.filter_map(|path| Self::set(path, running * 1_024)).collect()
     }
 
     fn set(path: PathBuf, shares: usize) -> Option<Self> {

@@ -1,7 +1,6 @@
 //! The arms without a market: the kernel's fair share, with somebody at the switches every 100 ms, or nobody.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use maxwell_hypervisor::clock;
 
@@ -18,8 +17,9 @@ use crate::experiment::plan::{Plan, Turn};
 enum Governor {
     /// Nobody.
     Kernel,
-    /// Kills whoever has used this much core time.
-    Killer { budget: Duration },
+    /// Kills whoever has used its core-seconds. The same for everybody, but who has ten wallets has ten budgets, and a wallet in a
+    /// hundred parts is a budget in a hundred parts, as in virtual time.
+    Killer { budgets: Vec<f64> },
     /// Kills whoever has used what it had and what its work earned. Each agent's wallet in core-seconds at par; batches that
     /// were paid; what a batch earns in core-seconds.
     KillerPaid { wallets: Vec<f64>, paid: Vec<usize>, batch: f64 },
@@ -35,7 +35,7 @@ pub(super) fn run(real: &Real, plan: &Plan, turn: Turn, stop: &AtomicBool) -> Re
     let mut watched = Watched::start(seen, Meter::new(&real.scenario)?);
     governor.start(&mut fleet)?;
     let mut governing_ns = 0;
-    while watched.elapsed().as_secs_f64() < plan.seconds && !stop.load(Ordering::Relaxed) {
+    while watched.goes_on(plan.seconds) && !stop.load(Ordering::Relaxed) {
         watched.wait(plan.seconds);
         watched.look(None, governing_ns)?;
         let began = clock::thread_cpu_ns();
@@ -61,7 +61,10 @@ fn note_ends(members: &[Member], fleet: &mut Fleet, watched: &mut Watched) {
 impl Governor {
     fn new(real: &Real, plan: &Plan, arm: Arm, members: &[Member]) -> Self {
         match arm {
-            Arm::Killer => Self::Killer { budget: Duration::from_secs_f64(plan.killer_budget()) },
+            Arm::Killer => {
+                let budget = |member: &Member| plan.killer_budget() * member.wallet / plan.economy.wallet;
+                Self::Killer { budgets: members.iter().map(budget).collect() }
+            }
             Arm::KillerPaid => Self::KillerPaid {
                 wallets: members.iter().map(|member| member.wallet).collect(),
                 paid: vec![0; members.len()],
@@ -89,12 +92,11 @@ impl Governor {
         let now = watched.elapsed();
         match self {
             Self::Kernel => {}
-            Self::Killer { budget } => {
-                let spent = |at: usize, watched: &Watched| watched.seen[at].core_ns as f64 * 1e-9;
-                for at in 0..watched.seen.len() {
-                    if fleet.bodies[at].alive && spent(at, watched) >= budget.as_secs_f64() {
+            Self::Killer { budgets } => {
+                for (at, (seen, budget)) in watched.seen.iter_mut().zip(budgets).enumerate() {
+                    if fleet.bodies[at].alive && seen.core_ns as f64 * 1e-9 >= *budget {
                         fleet.kill(at)?;
-                        (watched.seen[at].killed, watched.seen[at].broke) = (Some(now), Some(now));
+                        (seen.killed, seen.broke) = (Some(now), Some(now));
                     }
                 }
             }

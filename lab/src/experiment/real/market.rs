@@ -72,7 +72,7 @@ fn watch(
     stop: &AtomicBool,
 ) -> Result<(), RealError> {
     let mut price = None;
-    while watched.elapsed().as_secs_f64() < plan.seconds && !stop.load(Ordering::Relaxed) {
+    while watched.goes_on(plan.seconds) && !stop.load(Ordering::Relaxed) {
         watched.wait(plan.seconds);
         let now = watched.elapsed();
         for notice in notices.try_iter() {

@@ -1,10 +1,12 @@
 //! Who takes part, as programs.
 
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::experiment::arm::Arm;
 use crate::experiment::leech::LeechKind;
 use crate::experiment::plan::Plan;
+use crate::experiment::stats::Dice;
 
 /// What somebody is in the experiment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +56,9 @@ const BELOW: f64 = 0.998;
 /// A sleeper bids this much, beside par: it runs when nobody else wants a core.
 const CHEAP: f64 = 1.05;
 
+/// Leeches begin within this many milliseconds.
+const LATEST_MS: u64 = 1_000;
+
 /// Everybody who takes part in an arm. The oracle's list has no leeches.
 pub(super) fn roster(plan: &Plan, arm: Arm, seed: u64, agents: &Path) -> Vec<Member> {
     let scientist = agents.join("scientist").to_string_lossy().into_owned();
@@ -84,18 +89,26 @@ pub(super) fn roster(plan: &Plan, arm: Arm, seed: u64, agents: &Path) -> Vec<Mem
     }
     let kind = plan.leech;
     let identities = kind.identities().min(SYBILS);
+    let mut dice = Dice::new(seed);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
+    let now = u64::try_from(now).unwrap_or(0);
     for number in 0..plan.leeches * identities {
         let words: Vec<String> = match kind {
             LeechKind::Miner => vec!["mine".to_owned()],
             LeechKind::Hoarder => vec!["hoard".to_owned(), HOARD_MIB.to_string()],
             LeechKind::OrphanFleet => vec!["orphans".to_owned(), kind.processes().to_string()],
-            LeechKind::Sleeper => vec!["sleep".to_owned()],
+            LeechKind::Sleeper => {
+                // Cheap is what it bids.
+                vec!["sleep".to_owned(), format!("{:.0}", CHEAP * plan.machine.core.0 * 1e3)]
+            }
             LeechKind::Mimic(percent) => vec!["mimic".to_owned(), percent.to_string()],
             _ => vec!["spin".to_owned()],
         };
         let mut command = vec![miner.clone()];
         command.extend(words);
         command.extend(place(seed, members.len()));
+        // Within the first second, at the same moments in every arm, as in virtual time.
+        command.extend(["--at".to_owned(), (now + dice.below(LATEST_MS)).to_string()]);
         let wide = kind.processes() > 1;
         members.push(Member {
             name: format!("leech-{number}"),
@@ -116,7 +129,7 @@ pub(super) fn roster(plan: &Plan, arm: Arm, seed: u64, agents: &Path) -> Vec<Mem
 }
 
 fn place(seed: u64, worker: usize) -> [String; 4] {
-    ["--seed".to_owned(), (seed % 4_096).to_string(), "--worker".to_owned(), worker.to_string()]
+    ["--seed".to_owned(), (seed % 512).to_string(), "--worker".to_owned(), worker.to_string()]
 }
 
 #[cfg(test)]

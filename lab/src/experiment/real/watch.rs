@@ -104,6 +104,12 @@ impl Watched {
         self.began.elapsed()
     }
 
+    /// Whether there is to be another look. There is one at least: on a machine so busy that agents took longer to wake than the run
+    /// was to last, what happened until then is the run.
+    pub(super) fn goes_on(&self, seconds: f64) -> bool {
+        self.samples.is_empty() || self.elapsed().as_secs_f64() < seconds
+    }
+
     /// When the next look is due; the last is at the end.
     pub(super) fn wait(&self, seconds: f64) {
         let end = self.began + Duration::from_secs_f64(seconds);
