@@ -231,7 +231,7 @@ fn behaviour(kind: Kind) -> world::Behaviour {
     Box::new(move |grant| {
         slots += 1;
         let wish = kind.wishes[slots % kind.wishes.len()];
-        let erased = (u128::from(grant.erasable.0) * u128::from(kind.erases) / 1_000) as u64;
+        let erased = grant.erasable.0 * kind.erases / 1_000;
         let erased = if kind.erases == 1_000 { erased + kind.late } else { erased };
         let (held, erasable) = (Bytes(kind.held), Bytes(wish));
         Run { core: Micros(kind.core), erased: Bytes(erased), held, erasable, ..Run::full() }

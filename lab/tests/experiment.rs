@@ -72,8 +72,10 @@ fn a_poor_but_useful_agent_has_half_its_ideal_and_no_honest_agent_dies_beside_an
             let metrics = record.metrics;
             assert!(metrics.poor_share.unwrap() >= 0.5, "{leech}: {:?}", metrics.poor_share);
             assert_eq!(metrics.false_kills, 0, "{leech}");
+            // A hoarder that cannot pay the spot price any more may still pay par, and then pays rent for what it hoards.
+            let most = if leech == LeechKind::Hoarder { 2.0 } else { 1.0 };
             let after = metrics.neutralise_after_broke_seconds;
-            assert!(after.is_none_or(|seconds| seconds < 1.0), "{leech} draws power for {after:?} s without funds");
+            assert!(after.is_none_or(|seconds| seconds < most), "{leech} draws power for {after:?} s without funds");
             assert_eq!((metrics.money_error, metrics.energy_error), (0, 0), "{leech}");
         }
     }

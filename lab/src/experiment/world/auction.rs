@@ -166,9 +166,15 @@ impl Scheduler for Auction {
         let cost = self.out.spot.cost(self.slot);
         let solvent = |(at, body): (usize, &Body)| {
             let id = AgentId(at as u64);
-            let pays = |agent: &Agent| {
-                let needed = cost.saturating_add(agent.arrears.total());
-                matches!(agent.life, Life::Running(_)) || self.market.balance(id) >= needed
+            let pays = |agent: &Agent| match agent.life {
+                // Who runs has paid for it, also for what others left of their slots.
+                Life::Running(_) if body.used_us > 0 => true,
+                // A bid that loses sets the spot price: whoever's it is could always pay that, and gets nothing for it.
+                _ if self.out.price_setter == Some(id) => false,
+                _ => {
+                    let held = agent.lease().map_or(Joule::ZERO, |lease| lease.reserved);
+                    self.market.balance(id).saturating_add(held) >= cost.saturating_add(agent.arrears.total())
+                }
             };
             !body.honest() && body.alive && self.market.agent(id).is_some_and(pays)
         };
