@@ -194,7 +194,7 @@ pub fn compare(simulated: &Told, real: &Told) -> Result<Vec<Comparison>, Compare
         let names = [("eta, active", "× linux, active"), ("eta", "× linux")];
         for ((eta_name, ratio_name), (v, r, ratio_v, ratio_r)) in names.into_iter().zip([active, whole]) {
             let fair = 1.0 / real.arithmetic.oracle_over_fair_active;
-            if eta_name == "eta" && others > QUIET {
+            if eta_name == "eta" && real.crowd() > QUIET {
                 continue;
             }
             let Some((v, r)) = v.zip(r) else { continue };
