@@ -243,7 +243,11 @@ mod tests {
             let (a, b) = (next() % modulus, next() % modulus);
             let ring = Montgomery::modulo(modulus);
             let product = ring.times(ring.times(ring.enter(a), ring.enter(b)), 1);
-            assert_eq!(u128::from(product), u128::from(a) * u128::from(b) % u128::from(modulus), "{a} * {b} mod {modulus}");
+            assert_eq!(
+                u128::from(product),
+                u128::from(a) * u128::from(b) % u128::from(modulus),
+                "{a} * {b} mod {modulus}"
+            );
         }
     }
 
