@@ -29,8 +29,8 @@ use super::arm::Arm;
 use super::plan::Plan;
 use super::stats::Estimate;
 
-/// What neither own cost nor other cores explain, of the oracle's work per joule. Twice the largest difference seen on an idle host with
-/// two cores (docs/experiment-host.md: `killer-paid`, 0.04).
+/// What neither own cost nor other cores explain, of the oracle's work per joule: twice the largest difference beyond own cost that was
+/// seen on a quiet host (0.035, rich leeches; docs/experiment-host.md).
 pub const SLACK: f64 = 0.08;
 /// The share of cores below which a host is quiet.
 pub const QUIET: f64 = 0.05;
@@ -226,10 +226,12 @@ pub fn comparison_table(all: &[Comparison], real: &Told) -> String {
         .expect("writing to a string");
     }
     let others = real.crowd();
+    let recorded = real.arms.values().any(|arm| arm.figures.contains_key("other_core_share"));
+    let crowd = format!("Something else used up to {:.1} % of the host's cores", others * 100.0);
     writeln!(
         out,
-        "\nSomething else used up to {:.1} % of the host's cores{}. What is expected allows for that, for the scheduler's own cost, and for {SLACK} of the oracle.",
-        others * 100.0,
+        "\n{}{}. What is expected allows for that, for the scheduler's own cost, and for {SLACK} of the oracle.",
+        if recorded { crowd.as_str() } else { "What else ran on the host was not recorded, and is taken for nothing" },
         if others > QUIET { ": figures with idle power are not compared" } else { "" }
     )
     .expect("writing to a string");
