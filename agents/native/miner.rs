@@ -132,7 +132,7 @@ fn lie_low(until_ms: u64) {
 }
 
 fn run() -> Option<std::io::Result<()>> {
-    let (mut place, mut at) = (Place { seed: 0, worker: 0, count: 4_096 }, 0);
+    let (mut place, mut at) = (Place { seed: 0, worker: 0, count: 2_048 }, 0);
     let (mut plain, mut words) = (Vec::new(), std::env::args().skip(1));
     while let Some(word) = words.next() {
         let mut number = || words.next()?.parse::<u64>().ok();

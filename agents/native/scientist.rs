@@ -12,7 +12,7 @@ use maxwell_agents::native::{search, wake};
 
 const USAGE: &str = "scientist [--seed N] [--worker N] [--count PRIMES] [--batches N] [--primes] [--wake] [--bursty]
   --seed, --worker  where it looks: no two of them look at the same numbers
-  --count           primes in a batch (4096): some twenty milliseconds of work
+  --count           primes in a batch (2048): some ten milliseconds of work
   --batches         ends after so many; otherwise it goes on until it is ended
   --primes          prints the primes too
   --wake            measures how late a sleeper wakes
@@ -30,7 +30,7 @@ struct Wanted {
 
 fn wanted() -> Option<Wanted> {
     let mut wanted =
-        Wanted { seed: 0, worker: 0, count: 4_096, batches: u64::MAX, primes: false, wake: false, bursty: false };
+        Wanted { seed: 0, worker: 0, count: 2_048, batches: u64::MAX, primes: false, wake: false, bursty: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || words.next()?.parse::<u64>().ok();

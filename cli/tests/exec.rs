@@ -399,7 +399,14 @@ fn an_unprivileged_user_gets_the_weaker_hold_and_is_told() {
             .start()
             .end()
     };
-    let done = nobody(&["--budget", RICH], &["sh", "-c", "id -u; exit 3"]);
+    let first = || nobody(&["--budget", RICH], &["sh", "-c", "id -u; exit 3"]);
+    let mut done = first();
+    if done.code == -6 {
+        // Seen once, on another machine, and in no thousand tries since: SIGABRT before the command ran. What it said then is
+        // lost; what it says if that happens again is not. Twice in a row is a failure.
+        eprintln!("{done:?}");
+        done = first();
+    }
     assert!((done.code, done.text().as_str()) == (3, "65534\n"), "{done:?}");
     assert!(done.summary["processes"]["held_by"].as_str().unwrap().contains("signals"), "{done:?}");
     // Shells wait in vfork for what they start, and cannot be stopped then.

@@ -339,6 +339,20 @@ fn an_incumbent_keeps_its_slot_for_its_hold_against_equals() {
 }
 
 #[test]
+fn no_slot_is_kept_for_an_incumbent_that_rests() {
+    let mut world = World::new(policy(1));
+    let held = |principal: &str| maxwell_core::agent::AgentSpec {
+        order: Order { limit: Price(5_000), slots: 1, hold: 10 },
+        ..spec(principal, 0)
+    };
+    world.agent(held("rests"), 100 * J, Box::new(|_| Run { core: Micros(100), stop: Stop::Idle, ..Run::full() }));
+    world.spinner(held("works"), 100 * J);
+    world.run(110);
+    // A turn or two to see whether it woke, then ten for who works.
+    assert!(world.ran[1] >= 90 && world.ran[0] >= 5, "{:?}", world.ran);
+}
+
+#[test]
 fn a_paced_wallet_lasts_its_lifetime() {
     let mut world = World::new(policy(1));
     let lifetime = Tick(6_000);

@@ -9,6 +9,7 @@
     reason = "tests work with small numbers, and a failure to unwrap is a failure of the test"
 )]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -291,6 +292,44 @@ fn an_idle_agent_gives_its_slot_to_who_stands_by() {
     let used = usage(&report, busy);
     assert_eq!(used.stop, Stop::SlotEnd);
     assert!(used.core > Micros(1_000), "{used:?}");
+}
+
+#[test]
+fn whoever_waits_for_its_core_behind_another_program_is_not_idle() {
+    let Some(mut machine) = machine(1) else { return };
+    let waits = machine.agent(shell(&format!("taskset -p -c 0 $$ > /dev/null && {SPIN}")));
+    let busy = machine.agent(shell(SPIN));
+    // Until it has moved to its core and spins there.
+    for _ in 0..20 {
+        machine.run(waits, 20);
+        machine.run(busy, 5);
+    }
+    // Another program takes that core away for the whole turn.
+    let over = Arc::new(AtomicBool::new(false));
+    let until = Arc::clone(&over);
+    let hog = std::thread::spawn(move || {
+        let mut core = rustix::thread::CpuSet::new();
+        core.set(0);
+        rustix::thread::sched_setaffinity(None, &core).unwrap();
+        let parameters = libc::sched_param { sched_priority: 10 };
+        // SAFETY: the parameters live until the call returns; zero is this thread.
+        let first = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) } == 0;
+        let began = Instant::now();
+        while !until.load(Ordering::Relaxed) && began.elapsed() < Duration::from_millis(300) {
+            std::hint::spin_loop();
+        }
+        first
+    });
+    std::thread::sleep(Duration::from_millis(20));
+    let report = machine.tick(20, &[(waits, LeaseKind::Slot(SlotId(0))), (busy, LeaseKind::Standby)]);
+    over.store(true, Ordering::Relaxed);
+    if !hog.join().unwrap() {
+        eprintln!("skipped: no real-time priority");
+        return;
+    }
+    let waited = usage(&report, waits);
+    assert!(waited.core < Micros(15_000), "the core was not taken away: {waited:?}");
+    assert_eq!(waited.stop, Stop::SlotEnd, "it waited, and did not rest: {waited:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::agent::{AfterLease, Lease, LeaseKind, Life};
 use crate::book::OrderKey;
 use crate::bounty::ClaimFault;
 use crate::reason::Reason;
-use crate::units::Joule;
+use crate::units::{Joule, Tick};
 
 impl Market {
     pub(super) fn settle_all(&mut self, input: &TickInput, out: &mut Outcome) {
@@ -37,7 +37,12 @@ impl Market {
         }
         // Only now may an agent be judged: what it earned in its last slot counts.
         for (index, at) in &settled {
-            self.conclude(*index, &input.usages[*at], out);
+            let usage = &input.usages[*at];
+            if usage.stop == Stop::Idle {
+                // Behind those who used what it left: it would come before them at every tick.
+                self.book.served(OrderKey(*index));
+            }
+            self.conclude(*index, usage, out);
         }
         self.settled = settled;
         for claim in &input.claims {
@@ -104,6 +109,12 @@ impl Market {
             self.book.served(OrderKey(index));
         }
         let agent = &mut self.agents[index as usize];
+        if usage.stop == Stop::Idle
+            && let Some(seat) = &mut agent.seat
+        {
+            // Who rests needs no slot kept: whether it wakes is seen at its next turn.
+            seat.since = Tick::default();
+        }
         match &mut agent.life {
             Life::Running(_) => agent.life = Life::Ready,
             Life::Dying { lease, .. } => *lease = None,

@@ -47,12 +47,19 @@ use crate::{Cell, Ran, Report, Turn, Utterance, lock, priority};
 
 /// The shortest time between two looks at the clock. A look takes some tens of microseconds: the clock of a task that runs on
 /// another core is asked of that core.
-const LOOK_LEAST: Duration = Duration::from_micros(500);
+const LOOK_LEAST: Duration = Duration::from_micros(300);
 /// The longest.
 const LOOK_MOST: Duration = Duration::from_millis(10);
 /// While others stand by, who uses less than a fiftieth of this gives up its turn. Who used more is looked at after twice as
 /// long, up to the second.
-const IDLE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(4));
+const IDLE: (Duration, Duration) = (LOOK_LEAST, Duration::from_millis(4));
+/// What the kernel does in an agent's name to thaw it, at most.
+const THAWED: Duration = Duration::from_micros(50);
+/// Who slept in its last turns is not woken for a while where others stand by: first this long, then twice as long, and at
+/// most the second. So it takes that long until it is seen to have woken.
+const RESTS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(40));
+/// After this many turns in which it was busy an agent is not thought to fall asleep in the next.
+const BUSY: u8 = 5;
 /// Memory is released no faster than this by a core (docs/benchmarks.md has 1.9 GB/s), so that a look in time
 /// sees it; but no more than a look each millisecond, which is what the tax on some megabytes is worth.
 const FASTEST_BYTES_PER_NS: u64 = 2;
@@ -93,8 +100,10 @@ struct Body {
     demand: Demand,
     exposure: Exposure,
     wishes: Wishes,
-    /// It used its last turn.
-    was_busy: bool,
+    /// In how many of its last turns in a row it used half of what it bought.
+    busy_turns: u8,
+    /// It slept in its last turns: for how long it is left alone now, and until when.
+    rests: Option<(Duration, Instant)>,
     /// When it was billed last, if it was left thawed then.
     lingers: Option<Instant>,
     /// Core time below a microsecond that was not billed yet.
@@ -126,16 +135,22 @@ fn bought(turn: &Turn<'_>, life: &mut Life, began: (Instant, u64)) -> Bought {
     }
 }
 
-/// Whether an agent does next to nothing: less than a fiftieth of a core, over a window that grows while it does something.
+/// Whether an agent does next to nothing: less than a fiftieth of a core, or no more than being thawed costs, over a window that
+/// grows while it does something.
 struct Idle {
     since: (Instant, u64),
     window: Duration,
 }
 
 impl Idle {
-    /// Who was busy in its last turn is given the benefit of the doubt.
-    fn new(was_busy: bool) -> Self {
-        Self { since: (Instant::now(), 0), window: if was_busy { IDLE.1 } else { IDLE.0 } }
+    /// Who was busy in its last turns is given the benefit of the doubt, and may sleep through one.
+    fn new(busy_turns: u8) -> Self {
+        let window = match busy_turns {
+            0 => IDLE.0,
+            1..BUSY => IDLE.1,
+            BUSY.. => LOOK_MOST,
+        };
+        Self { since: (Instant::now(), 0), window }
     }
 
     fn is_idle(&mut self, used_ns: u64) -> bool {
@@ -147,7 +162,7 @@ impl Idle {
         let used = used_ns.saturating_sub(self.since.1);
         self.since = (now, used_ns);
         self.window = (self.window * 2).min(IDLE.1);
-        used < nanos(passed) / 50
+        used < (nanos(passed) / 50).max(nanos(THAWED))
     }
 }
 
@@ -177,7 +192,8 @@ impl ProcessCell {
             demand: Demand::new(command.slots),
             exposure: Exposure::default(),
             wishes: Wishes::default(),
-            was_busy: false,
+            busy_turns: 0,
+            rests: None,
             lingers: None,
             unbilled_ns: 0,
             broken: None,
@@ -265,8 +281,8 @@ impl ProcessCell {
     ///
     /// A look costs the agent a preemption and us some ten microseconds, so there is one only where something could go wrong
     /// before the next: it could use more cores than it bought, erase more than its money covers, or keep a core from
-    /// somebody who would use it. Most turns of most agents need one.
-    fn turn(&self, turn: &Turn<'_>, life: &mut Life, bought: &Bought, was_busy: bool) -> Over {
+    /// somebody who would use it. Most turns of most agents need none.
+    fn turn(&self, turn: &Turn<'_>, life: &mut Life, bought: &Bought, busy_turns: u8) -> Over {
         if bought.core_ns == 0 {
             return Over::Used;
         }
@@ -277,7 +293,7 @@ impl ProcessCell {
         let cores = self.workshop.cores();
         let watched = life.is_watched_closely() && u64::from(turn.slots()) < cores;
         let (mut used_ns, mut rests, mut erased) = (0, false, 0);
-        let mut idle = Idle::new(was_busy);
+        let mut idle = Idle::new(busy_turns);
         loop {
             let now = Instant::now();
             if turn.is_over(now) {
@@ -316,7 +332,7 @@ impl ProcessCell {
                 if used_ns >= bought.core_ns {
                     return Over::Used;
                 }
-                if idle.is_idle(used_ns) && turn.is_contended() {
+                if idle.is_idle(used_ns) && turn.is_contended() && !life.wants_core() {
                     return Over::Idle;
                 }
             }
@@ -428,6 +444,21 @@ impl Cell for ProcessCell {
             report.usages.push(usage);
             return Ran::default();
         };
+        if turn.is_contended()
+            && !turn.is_last_words()
+            && broken.is_none()
+            && life.is_frozen()
+            && body.rests.is_some_and(|(_, until)| Instant::now() < until)
+        {
+            usage.stop = Stop::Idle;
+            usage.held = life.held();
+            usage.erasable = body.exposure.observe(0);
+            body.life = Some(life);
+            self.report(&mut body, usage, 0, false, report);
+            drop(body);
+            self.end_if_doomed();
+            return Ran::default();
+        }
         // Who lingered goes on where it was billed last.
         let began = match body.lingers.take() {
             Some(since) if !life.is_frozen() => (since, life.last_clock_ns()),
@@ -440,7 +471,7 @@ impl Cell for ProcessCell {
                 self.last_words(turn, &mut life);
                 Over::Ended
             }
-            None => self.turn(turn, &mut life, &bought, body.was_busy),
+            None => self.turn(turn, &mut life, &bought, body.busy_turns),
         };
         let (passed, stopped) = (began.0.elapsed(), matches!(over, Over::Used));
         let (stop, lingers) = self.conclude(over, turn, &mut life, report);
@@ -450,7 +481,11 @@ impl Cell for ProcessCell {
         let core_ns = life.bill(ahead);
         let busy = used_ns as f64 / nanos(passed).max(1) as f64;
         life.settle(bought.core_ns, used_ns, stopped);
-        body.was_busy = busy > 0.5;
+        body.busy_turns = if busy > 0.5 { body.busy_turns.saturating_add(1) } else { 0 };
+        body.rests = (stop == Stop::Idle).then(|| {
+            let rest = body.rests.map_or(RESTS.0, |(rest, _)| (rest * 2).min(RESTS.1));
+            (rest, Instant::now() + rest)
+        });
         usage.stop = stop;
         usage.erased = Bytes(life.take_erased());
         usage.erasable = body.exposure.observe(usage.erased.0);

@@ -12,7 +12,7 @@ use maxwell_core::reason::Trap;
 use maxwell_ebpf::{AuditedCalls, Calls, Watched};
 use maxwell_physics::TaskClock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use super::census::Counted;
 use super::cgroup::Cgroup;
@@ -20,6 +20,7 @@ use super::child::{Child, Exit};
 use super::freezer::FreezerError;
 use super::sandbox::Enforced;
 use super::stop::{StopError, Tree};
+use super::waiting::{MOST_ASKED, is_any_runnable};
 use crate::lock;
 
 /// How long a freeze may take before it is undone and tried again, and how often. Together they are the longest that a
@@ -275,6 +276,18 @@ impl Life {
     /// What the census finds of it.
     pub(super) fn counted(&self) -> Arc<Counted> {
         Arc::clone(&self.counted)
+    }
+
+    /// Whether one of its threads would run if it had a core.
+    pub(super) fn wants_core(&self) -> bool {
+        let pids = match &self.holder {
+            Holder::Group { group, .. } => group.freezer().pids(MOST_ASKED).unwrap_or_default(),
+            Holder::Tree { tree, .. } => {
+                let raw = tree.pids().into_iter().filter_map(|pid| i32::try_from(pid).ok());
+                raw.filter_map(Pid::from_raw).take(MOST_ASKED).collect()
+            }
+        };
+        is_any_runnable(&pids)
     }
 
     /// Whether it stands still.

@@ -31,6 +31,7 @@ pub mod sandbox;
 pub mod spawn;
 pub mod stop;
 mod vfork;
+mod waiting;
 mod workshop;
 
 pub use cell::ProcessCell;
