@@ -38,6 +38,7 @@ use super::child::Exit;
 use super::command::Command;
 use super::demand::Demand;
 use super::exposure::Exposure;
+use super::idle::{Habits, Watch};
 use super::life::Life;
 use super::sandbox::Enforced;
 use super::workshop::{ProcessError, Workshop};
@@ -50,16 +51,6 @@ use crate::{Cell, Ran, Report, Turn, Utterance, lock, priority};
 const LOOK_LEAST: Duration = Duration::from_micros(300);
 /// The longest.
 const LOOK_MOST: Duration = Duration::from_millis(10);
-/// While others stand by, who uses less than a fiftieth of this gives up its turn. Who used more is looked at after twice as
-/// long, up to the second.
-const IDLE: (Duration, Duration) = (LOOK_LEAST, Duration::from_millis(4));
-/// What the kernel does in an agent's name to thaw it, at most.
-const THAWED: Duration = Duration::from_micros(50);
-/// Who slept in its last turns is not woken for a while where others stand by: first this long, then twice as long, and at
-/// most the second. So it takes that long until it is seen to have woken.
-const RESTS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(40));
-/// After this many turns in which it was busy an agent is not thought to fall asleep in the next.
-const BUSY: u8 = 5;
 /// Memory is released no faster than this by a core (docs/benchmarks.md has 1.9 GB/s), so that a look in time
 /// sees it; but no more than a look each millisecond, which is what the tax on some megabytes is worth.
 const FASTEST_BYTES_PER_NS: u64 = 2;
@@ -100,10 +91,7 @@ struct Body {
     demand: Demand,
     exposure: Exposure,
     wishes: Wishes,
-    /// In how many of its last turns in a row it used half of what it bought.
-    busy_turns: u8,
-    /// It slept in its last turns: for how long it is left alone now, and until when.
-    rests: Option<(Duration, Instant)>,
+    habits: Habits,
     /// When it was billed last, if it was left thawed then.
     lingers: Option<Instant>,
     /// Core time below a microsecond that was not billed yet.
@@ -135,37 +123,6 @@ fn bought(turn: &Turn<'_>, life: &mut Life, began: (Instant, u64)) -> Bought {
     }
 }
 
-/// Whether an agent does next to nothing: less than a fiftieth of a core, or no more than being thawed costs, over a window that
-/// grows while it does something.
-struct Idle {
-    since: (Instant, u64),
-    window: Duration,
-}
-
-impl Idle {
-    /// Who was busy in its last turns is given the benefit of the doubt, and may sleep through one.
-    fn new(busy_turns: u8) -> Self {
-        let window = match busy_turns {
-            0 => IDLE.0,
-            1..BUSY => IDLE.1,
-            BUSY.. => LOOK_MOST,
-        };
-        Self { since: (Instant::now(), 0), window }
-    }
-
-    fn is_idle(&mut self, used_ns: u64) -> bool {
-        let now = Instant::now();
-        let passed = now - self.since.0;
-        if passed < self.window {
-            return false;
-        }
-        let used = used_ns.saturating_sub(self.since.1);
-        self.since = (now, used_ns);
-        self.window = (self.window * 2).min(IDLE.1);
-        used < (nanos(passed) / 50).max(nanos(THAWED))
-    }
-}
-
 /// Why a turn is over.
 enum Over {
     /// Its time is up.
@@ -192,8 +149,7 @@ impl ProcessCell {
             demand: Demand::new(command.slots),
             exposure: Exposure::default(),
             wishes: Wishes::default(),
-            busy_turns: 0,
-            rests: None,
+            habits: Habits::default(),
             lingers: None,
             unbilled_ns: 0,
             broken: None,
@@ -282,7 +238,7 @@ impl ProcessCell {
     /// A look costs the agent a preemption and us some ten microseconds, so there is one only where something could go wrong
     /// before the next: it could use more cores than it bought, erase more than its money covers, or keep a core from
     /// somebody who would use it. Most turns of most agents need none.
-    fn turn(&self, turn: &Turn<'_>, life: &mut Life, bought: &Bought, busy_turns: u8) -> Over {
+    fn turn(&self, turn: &Turn<'_>, life: &mut Life, bought: &Bought, mut idle: Watch) -> Over {
         if bought.core_ns == 0 {
             return Over::Used;
         }
@@ -292,8 +248,7 @@ impl ProcessCell {
         turn.note_started();
         let cores = self.workshop.cores();
         let watched = life.is_watched_closely() && u64::from(turn.slots()) < cores;
-        let (mut used_ns, mut rests, mut erased) = (0, false, 0);
-        let mut idle = Idle::new(busy_turns);
+        let (mut used_ns, mut stands, mut erased) = (0, false, 0);
         loop {
             let now = Instant::now();
             if turn.is_over(now) {
@@ -301,13 +256,13 @@ impl ProcessCell {
                 return Over::Time;
             }
             let mut next = LOOK_MOST;
-            if watched && !rests {
+            if watched && !stands {
                 next = next.min(Duration::from_nanos((bought.core_ns - used_ns) / cores));
             }
             let room = bought.erasable.saturating_sub(erased).saturating_add(bought.spare_bytes);
             next = next.min(Duration::from_nanos(room / (FASTEST_BYTES_PER_NS * cores)).max(ERASING_LOOK));
             if turn.is_contended() {
-                next = next.min(idle.window);
+                next = next.min(idle.window());
             }
             let left = turn.ends().saturating_duration_since(now);
             // The end is a look too.
@@ -328,7 +283,7 @@ impl ProcessCell {
             if watched || turn.is_contended() {
                 let before_ns = used_ns;
                 used_ns = life.clock_ns().saturating_sub(bought.from_ns);
-                rests = used_ns == before_ns;
+                stands = used_ns == before_ns;
                 if used_ns >= bought.core_ns {
                     return Over::Used;
                 }
@@ -444,12 +399,8 @@ impl Cell for ProcessCell {
             report.usages.push(usage);
             return Ran::default();
         };
-        if turn.is_contended()
-            && !turn.is_last_words()
-            && broken.is_none()
-            && life.is_frozen()
-            && body.rests.is_some_and(|(_, until)| Instant::now() < until)
-        {
+        let wanted = turn.is_last_words() || broken.is_some() || !turn.is_contended();
+        if !wanted && life.is_frozen() && body.habits.rests() {
             usage.stop = Stop::Idle;
             usage.held = life.held();
             usage.erasable = body.exposure.observe(0);
@@ -471,7 +422,7 @@ impl Cell for ProcessCell {
                 self.last_words(turn, &mut life);
                 Over::Ended
             }
-            None => self.turn(turn, &mut life, &bought, body.busy_turns),
+            None => self.turn(turn, &mut life, &bought, body.habits.watch()),
         };
         let (passed, stopped) = (began.0.elapsed(), matches!(over, Over::Used));
         let (stop, lingers) = self.conclude(over, turn, &mut life, report);
@@ -481,11 +432,7 @@ impl Cell for ProcessCell {
         let core_ns = life.bill(ahead);
         let busy = used_ns as f64 / nanos(passed).max(1) as f64;
         life.settle(bought.core_ns, used_ns, stopped);
-        body.busy_turns = if busy > 0.5 { body.busy_turns.saturating_add(1) } else { 0 };
-        body.rests = (stop == Stop::Idle).then(|| {
-            let rest = body.rests.map_or(RESTS.0, |(rest, _)| (rest * 2).min(RESTS.1));
-            (rest, Instant::now() + rest)
-        });
+        body.habits.observe(busy, stop == Stop::Idle);
         usage.stop = stop;
         usage.erased = Bytes(life.take_erased());
         usage.erasable = body.exposure.observe(usage.erased.0);
@@ -525,6 +472,7 @@ impl Cell for ProcessCell {
         let mut body = lock(&self.body);
         body.demand = Demand::new(self.command.slots);
         body.exposure = Exposure::default();
+        body.habits = Habits::default();
         match self.workshop.conceive(self.id, &self.command, &self.account) {
             Ok(mut life) => {
                 *lock(&self.pidfd) = life.pidfd();

@@ -18,9 +18,9 @@ use super::census::Counted;
 use super::cgroup::Cgroup;
 use super::child::{Child, Exit};
 use super::freezer::FreezerError;
+use super::idle::{MOST_ASKED, is_any_runnable};
 use super::sandbox::Enforced;
 use super::stop::{StopError, Tree};
-use super::waiting::{MOST_ASKED, is_any_runnable};
 use crate::lock;
 
 /// How long a freeze may take before it is undone and tried again, and how often. Together they are the longest that a

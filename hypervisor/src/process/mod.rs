@@ -24,6 +24,7 @@ mod demand;
 pub mod exec;
 mod exposure;
 pub mod freezer;
+mod idle;
 mod life;
 mod processes;
 mod raw;
@@ -31,7 +32,6 @@ pub mod sandbox;
 pub mod spawn;
 pub mod stop;
 mod vfork;
-mod waiting;
 mod workshop;
 
 pub use cell::ProcessCell;
