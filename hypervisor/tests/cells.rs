@@ -10,14 +10,17 @@
 
 mod machine;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use machine::{Machine, module, usage};
 use maxwell_core::agent::{LeaseKind, SlotId};
 use maxwell_core::bounty::{ClaimFault, SponsorId, Verifier};
 use maxwell_core::market::Stop;
 use maxwell_core::{Bytes, Joule, Micros, Price};
-use maxwell_hypervisor::Cells;
-use maxwell_hypervisor::Offer;
+use maxwell_hypervisor::slots::{Cell, Ran, Turn};
 use maxwell_hypervisor::wasm::WasmConfig;
+use maxwell_hypervisor::{Cells, Offer, Report};
 
 #[test]
 fn an_idle_agent_uses_almost_nothing_and_a_busy_one_its_whole_slot() {
@@ -317,4 +320,40 @@ fn the_example_of_the_documentation_works() {
     let words = &report.utterances[0].text;
     let steps: u32 = words.strip_prefix("longest chain: ").unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!((100..1_000).contains(&steps), "{words}");
+}
+
+/// A cell whose code has a fault, or that counts how often it was ended.
+#[derive(Debug, Default)]
+struct Faulty {
+    panics: bool,
+    ended: AtomicU32,
+}
+
+impl Cell for Faulty {
+    fn run(&self, _: &Turn<'_>, _: &mut Report) -> Ran {
+        assert!(!self.panics, "a fault in a cell (expected by this test)");
+        Ran::default()
+    }
+
+    fn end(&self) {
+        self.ended.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn respawn(&self) {}
+}
+
+/// Nobody would be frozen, billed or ended any more if the others went on.
+#[test]
+fn a_fault_on_a_slot_ends_every_agent_instead_of_hanging() {
+    let mut machine = Machine::new();
+    let others = [false, true].map(|panics| Arc::new(Faulty { panics, ..Faulty::default() }));
+    let [_, faulty] = [0, 1].map(|at| machine.slots.add(Arc::clone(&others[at]) as Arc<dyn Cell>));
+    let since = std::time::Instant::now();
+    let fallen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        // It can be noticed a tick late.
+        (0..2).for_each(|_| drop(machine.run(faulty, 5)));
+    }));
+    assert!(fallen.is_err());
+    assert!(since.elapsed() < std::time::Duration::from_secs(20));
+    assert!(others.iter().all(|cell| cell.ended.load(Ordering::SeqCst) == 1), "{others:?}");
 }

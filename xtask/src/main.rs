@@ -68,6 +68,8 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     eprintln!("xtask: {shown}");
     let status = Command::new(program)
         .args(arguments)
+        // What a failed test said is not to be pushed out of sight by where it said it.
+        .env("RUST_BACKTRACE", "0")
         .current_dir(root())
         .status()
         .map_err(|error| format!("`{shown}` could not be started: {error}"))?;

@@ -94,6 +94,13 @@ pub(super) fn reset_signals(handlers_reset: bool) {
     }
 }
 
+/// Our session, as `/proc/PID/stat` shows it to us: 0 if it began outside of our PID namespace, as in many containers. The
+/// type of `rustix` has no 0, and it panics.
+pub(super) fn session() -> i32 {
+    // SAFETY: asks about this process, which cannot fail.
+    unsafe { libc::getsid(0) }
+}
+
 /// Ends this process at once.
 pub(super) fn exit(code: i32) -> ! {
     // SAFETY: runs nothing of the C library.

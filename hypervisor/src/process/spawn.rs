@@ -89,7 +89,7 @@ const MOST_TARGET: RawFd = 255;
 pub enum Entry {
     /// Born there.
     Born,
-    /// Moves there itself before it executes anything; for kernels and containers that refuse `clone3`.
+    /// Moves there itself, if it has one, before it executes anything; for kernels and containers that refuse `clone3`.
     Moved,
 }
 
@@ -106,7 +106,7 @@ pub fn spawn(
     group: Option<&Cgroup>,
 ) -> Result<Child, SpawnError> {
     match enter(program, streams, sandbox, group, Entry::Born) {
-        Err(SpawnError::Clone(Errno::NOSYS | Errno::PERM | Errno::INVAL)) if group.is_some() => {
+        Err(SpawnError::Clone(Errno::NOSYS | Errno::PERM | Errno::INVAL)) => {
             enter(program, streams, sandbox, group, Entry::Moved)
         }
         made => made,

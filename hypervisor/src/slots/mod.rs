@@ -138,6 +138,9 @@ impl Cells for Slots {
         while !self.workers.iter().all(Self::is_done) && Instant::now() < until {
             std::thread::sleep(Duration::from_micros(20));
         }
+        // Its agents would wait for ever, unpaid. Unwinding from here ends them all.
+        let ended = |worker: &Worker| worker.thread.as_ref().is_some_and(JoinHandle::is_finished);
+        assert!(!self.workers.iter().any(ended), "a slot's thread has ended: see above why");
         for (slot, worker) in self.workers.iter().enumerate() {
             let done = Self::is_done(worker);
             report.append(&mut lock(&worker.desk.report));
@@ -175,6 +178,10 @@ impl Drop for Slots {
         for thread in self.workers.iter_mut().filter_map(|worker| worker.thread.take()) {
             // A worker that panicked has already said so on stderr.
             let _ = thread.join();
+        }
+        if std::thread::panicking() {
+            // Others may hold cells, and may not come to drop them.
+            self.cells.iter().for_each(|cell| cell.end());
         }
     }
 }

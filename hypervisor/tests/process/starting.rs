@@ -40,6 +40,15 @@ fn a_child_of_a_frozen_group_is_born_frozen_and_runs_when_thawed() {
 }
 
 #[test]
+fn a_child_without_a_group_needs_no_clone3() {
+    for entry in [Entry::Born, Entry::Moved] {
+        let prepared = Sandbox::default().prepare(&around(&[])).unwrap();
+        let mut child = enter(&run(&["true"]), &[], &prepared, None, entry).unwrap();
+        assert_eq!(child.wait_timeout(PATIENCE).unwrap().expect("it ends").exit.code(), 0, "{entry:?}");
+    }
+}
+
+#[test]
 fn a_frozen_child_holds_no_descriptors_of_ours() {
     let Some(arena) = Arena::new() else { return };
     let group = arena.group("holds");

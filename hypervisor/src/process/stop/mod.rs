@@ -231,7 +231,7 @@ impl Tree {
     /// Looks for processes that are not known yet; returns how many were.
     fn walk(&mut self) -> usize {
         let mut new = 0;
-        let ours = own_session();
+        let ours = raw::session();
         for (pid, member) in self.members.iter_mut().filter(|(_, member)| member.session == ours) {
             member.session = proc::Stat::of(*pid).map_or(ours, |stat| stat.session);
         }
@@ -272,7 +272,7 @@ impl Tree {
     /// Whether a child of ours is an orphan of this tree.
     fn is_orphan(&self, pid: Pid, stat: proc::Stat) -> bool {
         // A child that did not come to begin its own session yet has ours, and so have children of others.
-        let by_session = || stat.session != own_session() && self.members.values().any(|m| m.session == stat.session);
+        let by_session = || stat.session != raw::session() && self.members.values().any(|m| m.session == stat.session);
         pid != self.root.pid() && (by_session() || proc::has_variable(pid, &self.token))
     }
 
@@ -316,10 +316,6 @@ impl Tree {
     }
 }
 
-fn own_session() -> i32 {
-    rustix::process::getsid(None).map_or(0, |session| session.as_raw_nonzero().get())
-}
-
 fn ended(pidfd: &OwnedFd) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut wanted = [PollFd::new(pidfd, PollFlags::IN)];
@@ -328,7 +324,7 @@ fn ended(pidfd: &OwnedFd) -> bool {
 
 /// Whether a process that has ended still has its number.
 fn waits_to_be_waited_for(pid: Pid, member: &Member) -> bool {
-    let same = |stat: proc::Stat| stat.session == member.session || member.session == own_session();
+    let same = |stat: proc::Stat| stat.session == member.session || member.session == raw::session();
     proc::Stat::of(pid).is_some_and(|stat| stat.state == b'Z' && same(stat))
 }
 
