@@ -283,12 +283,12 @@ fn own(parent: &str) -> ! {
         let limits = Limits { tasks: Some(64), ..Limits::default() };
         let group = subtree.group(name, &limits).unwrap();
         if name == "born-frozen" {
-            group.freezer().freeze(Duration::from_secs(1)).unwrap();
+            group.freezer().freeze(Duration::from_secs(20)).unwrap();
         }
         let child = spawn(&program, &[], &Sandbox::default().prepare(&around).unwrap(), Some(&group)).unwrap();
         if name == "frozen" {
             std::thread::sleep(Duration::from_millis(20));
-            group.freezer().freeze(Duration::from_secs(1)).unwrap();
+            group.freezer().freeze(Duration::from_secs(20)).unwrap();
         }
         pids.push(child.pid().as_raw_nonzero().to_string());
         agents.push((group, child));

@@ -32,6 +32,10 @@ impl Owner {
 
     fn of(mut running: Running, place: Hierarchy) -> Self {
         let line = running.line();
+        if !line.starts_with('/') {
+            let (rest, ended) = running.finish();
+            panic!("it owns nothing, and ended with {:?}: {line}{rest}", ended.exit);
+        }
         let mut words = line.split(' ');
         let subtree = PathBuf::from(words.next().unwrap());
         let pids: Vec<Pid> = words.map(|word| Pid::from_raw(word.parse().expect(&line)).unwrap()).collect();
