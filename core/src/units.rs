@@ -79,6 +79,15 @@ impl Price {
         Joule(self.0.saturating_mul(time.0))
     }
 
+    /// The longest time that costs no more than `budget` at this price. [`Micros::MAX`] at price zero.
+    #[must_use]
+    pub const fn lasts(self, budget: Joule) -> Micros {
+        match budget.0.checked_div(self.0) {
+            Some(time) => Micros(time),
+            None => Micros::MAX,
+        }
+    }
+
     /// The highest price at which `time` costs no more than `budget`. [`Price::MAX`] when `time` is zero.
     #[must_use]
     pub const fn affordable(budget: Joule, time: Micros) -> Self {

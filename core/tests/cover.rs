@@ -249,8 +249,8 @@ proptest! {
         par in prop_oneof![Just(1_550u64), 4_000..9_000u64],
     ) {
         let mut world = World::new(MarketPolicy { thermal: ThermalPolicy { par: Price(par), ..cheap(8).thermal }, ..cheap(8) });
-        // Bids count as their level of the ladder.
-        let quantum = Level::at_least(Price(par)).unwrap().price().cost(Micros(12_000));
+        // Bids count as their level of the ladder. The shortest slot, and the time to freeze.
+        let quantum = Level::at_least(Price(par)).unwrap().price().cost(Micros(4_000));
         let grace = world.market.policy().grace.0 / 10_000;
         for (n, kind) in kinds.iter().enumerate() {
             let on_insolvency = if kind.park { OnInsolvency::Park } else { OnInsolvency::Apoptosis };

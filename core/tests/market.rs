@@ -10,7 +10,7 @@
 
 mod world;
 
-use maxwell_core::agent::{LeaseKind, Life, OnInsolvency, Order};
+use maxwell_core::agent::{AgentSpec, CellKind, LeaseKind, Life, OnInsolvency, Order};
 use maxwell_core::bounty::{ClaimFault, SponsorId, Verifier};
 use maxwell_core::landauer::LandauerPolicy;
 use maxwell_core::market::{CellAction, Claim, Command, Event, Refusal, Stop, TickError, TickInput};
@@ -90,8 +90,8 @@ fn a_wallet_split_into_a_thousand_agents_buys_no_more_core_time() {
 #[test]
 fn nobody_holds_a_slot_they_could_not_pay_for() {
     let mut world = World::new(policy(1));
-    // A slot at par costs 40 mJ; this wallet holds 39.
-    let broke = world.spinner(spec("broke", u64::MAX), 39_000_000);
+    // The shortest slot at par costs 8 mJ; this wallet holds 7.
+    let broke = world.spinner(spec("broke", u64::MAX), 7_000_000);
     let other = world.spinner(spec("other", 5_000), 10 * J);
     world.run(50);
     assert_eq!(world.ran, [0, 50]);
@@ -99,6 +99,39 @@ fn nobody_holds_a_slot_they_could_not_pay_for() {
     // Its bid of u64::MAX set no price.
     assert_eq!(world.out.spot, Price(4_000));
     assert_eq!(world.market.agent(other).unwrap().tally.paid, Joule(49 * 40_000_000));
+}
+
+#[test]
+fn who_cannot_cover_a_whole_slot_gets_as_much_of_it_as_its_wallet_covers() {
+    let mut world = World::new(policy(1));
+    // 10 ms at par cost 40 mJ.
+    let poor = world.spinner(spec("poor", 5_000), 26_000_000);
+    world.tick();
+    let (lease, grant) = (world.market.agent(poor).unwrap().lease().unwrap(), world.out.grants[0]);
+    assert_eq!((grant.length, grant.worst_case), (Micros(6_500), Micros(6_500)));
+    assert_eq!((lease.reserved, world.market.balance(poor)), (Joule(26_000_000), Joule::ZERO));
+    world.tick();
+    assert_eq!(world.market.agent(poor).unwrap().tally.core, Micros(6_500));
+    assert!(world.out.grants.is_empty());
+    // Beside a dearer one it gets nothing: a shorter slot is no cheaper.
+    let mut world = World::new(policy(1));
+    let poor = world.spinner(spec("poor", 5_000), 26_000_000);
+    world.spinner(spec("other", 6_000), 10 * J);
+    world.run(10);
+    assert_eq!(world.ran, [0, 10]);
+    assert!(matches!(world.market.reason(poor), Some(Reason::Outbid { .. })));
+}
+
+#[test]
+fn a_shorter_slot_of_a_process_covers_its_freezing_too() {
+    let mut world = World::new(policy(1));
+    let spec = AgentSpec { cell: CellKind::Process, ..spec("p", 5_000) };
+    world.spinner(spec, 26_000_000);
+    world.spinner(AgentSpec { principal: maxwell_core::PrincipalId::named("q"), ..spec }, 15_000_000);
+    world.tick();
+    let grants: Vec<_> = world.out.grants.iter().map(|grant| (grant.length, grant.worst_case)).collect();
+    // Fifteen would not cover the shortest, 2 ms and 2 ms to freeze.
+    assert_eq!(grants, [(Micros(4_500), Micros(6_500))]);
 }
 
 #[test]
@@ -536,8 +569,9 @@ fn a_shrinking_wallet_buys_fewer_slots_before_it_bids_less() {
     assert_eq!(agent.lease().unwrap().slots, 2);
     assert_eq!(agent.standing, Price(6_000));
     world.run(400);
-    assert!(world.market.balance(wide) <= Joule(40_000_000));
-    assert_eq!(world.market.agent(wide).unwrap().tally.paid.0 % 40_000_000, 0);
+    // Two slots, one, and at last three quarters of one.
+    assert_eq!(world.market.balance(wide), Joule::ZERO);
+    assert_eq!(world.market.agent(wide).unwrap().tally.core, Micros(37_500));
     assert_eq!(world.market.agent(wide).unwrap().arrears.total(), Joule::ZERO);
 }
 

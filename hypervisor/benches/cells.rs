@@ -37,6 +37,7 @@ fn dispatch(machine: &mut Slots, slots: u16, tick: u64, ends: Instant) {
                 agent: AgentId(u64::from(slot)),
                 kind: LeaseKind::Slot(SlotId(slot)),
                 price: Price(1),
+                length: Micros(10_000),
                 worst_case: Micros(10_000),
                 erasable: Bytes(0),
             },

@@ -85,6 +85,7 @@ impl Machine {
                     agent: *agent,
                     kind: *kind,
                     price: Price(4_500),
+                    length: Micros(500_000),
                     worst_case: Micros(500_000),
                     erasable: Bytes(64 << 20),
                 },
@@ -354,6 +355,7 @@ fn ending_an_agent_does_not_wait_for_the_turn_that_it_is_in() {
         agent,
         kind: LeaseKind::Slot(SlotId(0)),
         price: Price(1),
+        length: Micros(900_000),
         worst_case: Micros(900_000),
         erasable: Bytes(64 << 20),
     };

@@ -66,6 +66,7 @@ impl Market {
             digest.int(grant.agent.0);
             digest.lease(grant.kind);
             digest.int(grant.price.0);
+            digest.int(grant.length.0);
         }
         for posting in &out.postings {
             digest.accounts(posting.from, posting.to);

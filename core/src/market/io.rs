@@ -39,6 +39,9 @@ pub struct MarketPolicy {
     pub bulk_bytes_per_us: u64,
     /// How long after its slot a process may still run until the kernel has frozen it: part of its worst case.
     pub freeze: Micros,
+    /// The shortest slot that is sold. Who cannot cover a whole tick gets as much of it as its wallet covers, but no less than
+    /// this: starting and stopping would cost more than it is worth.
+    pub least_slot: Micros,
     /// Quality of each slot in thousandths of a full core; missing entries are full.
     pub quality: Vec<u16>,
 }
@@ -57,6 +60,7 @@ impl Default for MarketPolicy {
             standby: 4,
             bulk_bytes_per_us: 1_000,
             freeze: Micros(2_000),
+            least_slot: Micros(2_000),
             quality: Vec::new(),
         }
     }
@@ -89,6 +93,7 @@ impl MarketPolicy {
             ("tick", "1 ms to 1 s", (1_000..=1_000_000).contains(&self.tick.0)),
             ("slots", "1 to 1024", (1..=1_024).contains(&thermal.slots)),
             ("freeze", "at most 1 s", self.freeze.0 <= 1_000_000),
+            ("least_slot", "1 us or more", self.least_slot.0 >= 1),
             ("standby", "at most 4096 for each slot", self.standby <= 4_096),
             ("par", "1 mW to 1 MW", (1..=1_000_000_000).contains(&thermal.par.0)),
             (
@@ -273,7 +278,9 @@ pub struct Grant {
     pub kind: LeaseKind,
     /// What a core-second costs.
     pub price: Price,
-    /// The most core time it covers.
+    /// How long it lasts: a tick, or as much of one as the wallet covers.
+    pub length: Micros,
+    /// The most core time it covers: its length, and what cannot be interrupted at its end.
     pub worst_case: Micros,
     /// The most erased bytes that it covers, over all its slots. A process's cell stops it there.
     pub erasable: Bytes,

@@ -295,6 +295,11 @@ impl Market {
         self.policy.tick.saturating_add(self.overrun(index))
     }
 
+    /// The same of the shortest slot that is sold: without cover for it there is no lease.
+    fn least_case(&self, index: u32) -> Micros {
+        self.policy.least_slot.min(self.policy.tick).saturating_add(self.overrun(index))
+    }
+
     /// How long an agent may run on when its time is over: one pass of a bulk instruction over its memory, or until the
     /// kernel has frozen it.
     fn overrun(&self, index: u32) -> Micros {
@@ -401,7 +406,7 @@ impl Market {
         } else if bid < reserve {
             Reason::PricedOut { reserve, bid }
         } else if agent.standing < reserve {
-            let needed = self.overhead(index).saturating_add(Self::bid_for(reserve).cost(self.worst_case(index)));
+            let needed = self.overhead(index).saturating_add(Self::bid_for(reserve).cost(self.least_case(index)));
             Reason::Illiquid { wallet: self.wallet(index), needed }
         } else if agent.standing >= self.clearing.marginal {
             Reason::OutOfTurn

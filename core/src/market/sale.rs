@@ -70,7 +70,8 @@ impl Market {
                 self.agents[index as usize].life = Life::Dying { since, reason, lease: Some(lease) };
                 let worst_case = self.agents[index as usize].spec.last_words;
                 let agent = AgentId(u64::from(index));
-                out.grants.push(Grant { agent, kind: lease.kind, price, worst_case, erasable: lease.erasable });
+                let length = worst_case;
+                out.grants.push(Grant { agent, kind: lease.kind, price, length, worst_case, erasable: lease.erasable });
                 used += 1;
             } else if self.now.since(since) >= patience {
                 self.finish_death(index, out);
@@ -125,7 +126,7 @@ impl Market {
                 // It has an award for each slot, and was taken down at an earlier one.
                 continue;
             }
-            if self.wallet(index) < self.worst_cost(index, award.price, slots) {
+            if self.wallet(index) < self.least_cost(index, award.price, slots) {
                 all = false;
                 self.touch(index, out);
                 let agent = &self.agents[index as usize];
@@ -152,10 +153,14 @@ impl Market {
         if at < winners { self.clearing.winners[at] } else { self.clearing.standby[at - winners] }
     }
 
-    fn worst_cost(&self, index: u32, price: Price, slots: u16) -> Joule {
-        let cores = Joule(price.cost(self.worst_case(index)).0.saturating_mul(u64::from(slots)));
-        // Fewer slots before less cover: who wants several covers all that it may erase.
-        let cover = if slots > 1 { self.full_cover(index) } else { self.least_cover(index) };
+    /// What must be in the wallet for a lease of so many slots.
+    fn least_cost(&self, index: u32, price: Price, slots: u16) -> Joule {
+        // Fewer slots before less cover: who wants several covers all of each, and all that it may erase.
+        let (time, cover) = match slots {
+            0 | 1 => (self.least_case(index), self.least_cover(index)),
+            _ => (self.worst_case(index), self.full_cover(index)),
+        };
+        let cores = Joule(price.cost(time).0.saturating_mul(u64::from(slots)));
         cores.saturating_add(cover).saturating_add(self.agents[index as usize].arrears.total())
     }
 
@@ -216,33 +221,37 @@ impl Market {
     /// the wallet does not cover it after all.
     fn grant(&mut self, award: Award, kind: LeaseKind, out: &mut Outcome) -> bool {
         let index = award.order.0;
-        let worst_case: Micros = self.worst_case(index);
-        let lease = match self.agents[index as usize].life {
+        let overrun = self.overrun(index);
+        let (lease, worst_case) = match self.agents[index as usize].life {
             Life::Ready => {
                 let wallet = self.wallet(index);
-                if wallet < self.worst_cost(index, award.price, 1) {
+                if wallet < self.least_cost(index, award.price, 1) {
                     return false;
                 }
+                let lasts = award.price.lasts(wallet.saturating_sub(self.overhead(index)));
+                let worst_case = self.worst_case(index).min(lasts);
                 let cores = award.price.cost(worst_case).saturating_add(self.agents[index as usize].arrears.total());
                 let (cover, erasable) = self.cover(index, wallet.saturating_sub(cores));
                 self.leased.push(index);
                 let reserved = cores.saturating_add(cover);
                 let lease = self.lease(index, award.price, reserved, kind, Account::Wallet(index), out);
-                Lease { erasable, ..lease }
+                (Lease { erasable, ..lease }, worst_case)
             }
             // Leaseholders of earlier ticks have left the book: this lease was made a moment ago.
             Life::Running(lease) if matches!((lease.kind, kind), (LeaseKind::Slot(_), LeaseKind::Slot(_))) => {
+                let worst_case = self.worst_case(index);
                 let more = award.price.cost(worst_case);
                 if self.post(Account::Wallet(index), Account::Escrow(index), more, Purpose::Reserve, out).is_err() {
                     return false;
                 }
-                lease.with_slot(award.price, more)
+                (lease.with_slot(award.price, more), worst_case)
             }
             _ => return false,
         };
         self.agents[index as usize].life = Life::Running(lease);
         let (agent, price, erasable) = (AgentId(u64::from(index)), award.price, lease.erasable);
-        out.grants.push(Grant { agent, kind, price, worst_case, erasable });
+        let length = worst_case.saturating_sub(overrun);
+        out.grants.push(Grant { agent, kind, price, length, worst_case, erasable });
         true
     }
 

@@ -108,15 +108,15 @@ impl Market {
 
     /// Puts the order where wish and wallet allow.
     fn stand(&mut self, index: u32, wallet: Joule) {
-        let worst = self.worst_case(index);
+        let (worst, least) = (self.worst_case(index), self.least_case(index));
         let covered = wallet.saturating_sub(self.overhead(index));
         let ample = covered.saturating_sub(self.full_cover(index).saturating_sub(self.least_cover(index)));
         let agent = &mut self.agents[index as usize];
         let bid = agent.spec.pacing.bid(agent.spec.order.limit);
-        // Fewer slots before less to erase, and that before a lower price.
+        // Fewer slots before less to erase, that before a shorter slot, and that before a lower price.
         let covers = ample.0.checked_div(bid.cost(worst).0).unwrap_or(0);
         let slots = u16::try_from(covers).unwrap_or(u16::MAX).clamp(1, agent.demand);
-        let price = bid.min(Price::affordable(covered, worst));
+        let price = bid.min(Price::affordable(covered, least));
         if price != agent.standing || slots != agent.slots {
             agent.standing = price;
             agent.slots = slots;

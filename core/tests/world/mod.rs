@@ -168,7 +168,10 @@ impl World {
             let index = usize::try_from(grant.agent.0).unwrap();
             let run = match grant.kind {
                 LeaseKind::Slot(_) | LeaseKind::LastWords(_) => {
-                    let run = (self.behaviours[index])(&grant);
+                    let mut run = (self.behaviours[index])(&grant);
+                    if grant.length < policy.tick {
+                        run.core = run.core.min(grant.length);
+                    }
                     left.push(policy.tick.0.saturating_sub(run.core.0));
                     if matches!(grant.kind, LeaseKind::Slot(_)) {
                         self.ran[index] += 1;
@@ -178,7 +181,7 @@ impl World {
                 LeaseKind::Standby => match left.iter_mut().find(|left| **left > 1_000) {
                     Some(left) => {
                         let mut run = (self.behaviours[index])(&grant);
-                        run.core = Micros(run.core.0.min(*left));
+                        run.core = Micros(run.core.0.min(*left).min(grant.length.0));
                         *left -= run.core.0;
                         run
                     }

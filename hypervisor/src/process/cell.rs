@@ -125,8 +125,10 @@ fn bought(turn: &Turn<'_>, life: &mut Life, began: (Instant, u64)) -> Bought {
 
 /// Why a turn is over.
 enum Over {
-    /// Its time is up.
+    /// Its time is up, and the tick's.
     Time,
+    /// Its time is up, which was less than a tick.
+    Short,
     /// It used all core time that it bought, or erased all that it has covered.
     Used,
     /// It did next to nothing, and others wait.
@@ -253,7 +255,7 @@ impl ProcessCell {
             let now = Instant::now();
             if turn.is_over(now) {
                 turn.note_stopped(now);
-                return Over::Time;
+                return if turn.is_short() && !turn.is_revoked() { Over::Short } else { Over::Time };
             }
             let mut next = LOOK_MOST;
             if watched && !stands {
@@ -347,7 +349,7 @@ impl ProcessCell {
     fn conclude(&self, over: Over, turn: &Turn<'_>, life: &mut Life, report: &mut Report) -> (Stop, bool) {
         let stop = match over {
             Over::Time if !turn.is_revoked() => return (Stop::SlotEnd, true),
-            Over::Time | Over::Used => Stop::SlotEnd,
+            Over::Time | Over::Short | Over::Used => Stop::SlotEnd,
             Over::Idle => Stop::Idle,
             Over::Ended => {
                 self.finish(life);

@@ -135,10 +135,6 @@ impl Plan {
         self.revoked.load(Ordering::Acquire)
     }
 
-    pub(super) fn is_over(&self, now: Instant) -> bool {
-        now >= self.stop_at || self.is_revoked()
-    }
-
     /// When the slots were to stop.
     pub(super) fn due(&self) -> Instant {
         if self.is_revoked() {

@@ -37,13 +37,16 @@ pub struct Ran {
 pub struct Turn<'a> {
     plan: &'a Plan,
     seat: &'a Seat,
+    ends: Instant,
     started: Slot<Option<Duration>>,
     stopped: Slot<Option<Duration>>,
 }
 
 impl<'a> Turn<'a> {
     pub(super) fn new(plan: &'a Plan, seat: &'a Seat) -> Self {
-        Self { plan, seat, started: Slot::new(None), stopped: Slot::new(None) }
+        let length = Duration::from_micros(seat.assignment.grant.length.0);
+        let ends = Instant::now().checked_add(length).map_or(plan.stop_at, |ends| ends.min(plan.stop_at));
+        Self { plan, seat, ends, started: Slot::new(None), stopped: Slot::new(None) }
     }
 
     /// The lease, and what its holder may know.
@@ -73,13 +76,19 @@ impl<'a> Turn<'a> {
     /// When the slot ends.
     #[must_use]
     pub fn ends(&self) -> Instant {
-        self.plan.stop_at
+        self.ends
+    }
+
+    /// Whether it ends before the tick does, because its wallet covered no more.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.ends < self.plan.stop_at
     }
 
     /// Whether the turn is over: its time is up, or it was called off.
     #[must_use]
     pub fn is_over(&self, now: Instant) -> bool {
-        self.plan.is_over(now)
+        now >= self.ends || self.plan.is_revoked()
     }
 
     /// Whether the turn was called off.
@@ -101,7 +110,7 @@ impl<'a> Turn<'a> {
 
     /// The agent stopped at `now`, because it had to: a measurement.
     pub fn note_stopped(&self, now: Instant) {
-        self.stopped.set(Some(now.saturating_duration_since(self.plan.due())));
+        self.stopped.set(Some(now.saturating_duration_since(self.plan.due().min(self.ends))));
     }
 
     /// How long after publication it started, and how long after it was to stop it had stopped.

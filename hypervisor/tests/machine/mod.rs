@@ -59,6 +59,7 @@ impl Machine {
                     agent: *agent,
                     kind: *kind,
                     price: Price(4_500),
+                    length: Micros(ms * 1_000),
                     worst_case: Micros(10_000),
                     erasable: Bytes(64 << 20),
                 },

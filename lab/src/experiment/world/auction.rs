@@ -18,7 +18,7 @@ pub(super) struct Auction {
     market: Market,
     input: TickInput,
     out: Outcome,
-    /// A slot with the time to freeze: who cannot pay for that has lost its funds.
+    /// The shortest slot with the time to freeze: who cannot pay for that has lost its funds.
     slot: Micros,
     slots: u16,
 }
@@ -80,7 +80,7 @@ impl Auction {
             };
             input.commands.push(Command::Spawn { spec, wallet: nanojoules(body.wallet * machine.core.0 + body.cover) });
         }
-        let slot = policy.tick.saturating_add(policy.freeze);
+        let slot = policy.least_slot.saturating_add(policy.freeze);
         Self { market: Market::new(policy), input, out: Outcome::default(), slot, slots: machine.slots }
     }
 
@@ -92,7 +92,8 @@ impl Auction {
         for grant in &self.out.grants {
             let at = usize::try_from(grant.agent.0).expect("bodies are in memory");
             let body = &mut bodies[at];
-            let offered = if grant.kind == LeaseKind::Standby { spare.min(TICK_US) } else { TICK_US };
+            let left = if grant.kind == LeaseKind::Standby { spare } else { TICK_US };
+            let offered = left.min(grant.length.0);
             // Its cell stops it when it has erased what its lease covers.
             let covered = body.time_to_erase(grant.erasable.0).saturating_sub(body.used_us);
             let used = body.run(tick, offered.min(covered));
