@@ -24,6 +24,11 @@ pub(crate) fn work() {
     change(false);
 }
 
+/// Whether nothing ordinary runs on this core while this thread does.
+pub(crate) fn is_prompt() -> bool {
+    PROMPT.get() == Some(true)
+}
+
 fn change(prompt: bool) {
     let now = PROMPT.get();
     if now.is_none() || now == Some(prompt) {

@@ -39,13 +39,17 @@ struct Machine {
 
 /// `None`, said on stderr, where groups cannot be made.
 fn machine(slots: u16) -> Option<Machine> {
+    with_slots(slots, false)
+}
+
+fn with_slots(slots: u16, pin: bool) -> Option<Machine> {
     let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let processes = Processes::open(Arc::new(Board::default())).unwrap();
     if !processes.held_by().contains("cgroup") {
         eprintln!("skipped: {}", processes.held_by());
         return None;
     }
-    Some(Machine { slots: Slots::new(slots, false).unwrap(), processes, cells: Vec::new(), tick: 0, _alone: alone })
+    Some(Machine { slots: Slots::new(slots, pin).unwrap(), processes, cells: Vec::new(), tick: 0, _alone: alone })
 }
 
 fn shell(script: &str) -> Command {
@@ -76,6 +80,11 @@ impl Machine {
 
     /// One tick of `ms` milliseconds in which these leases are held.
     fn tick(&mut self, ms: u64, leases: &[(AgentId, LeaseKind)]) -> Report {
+        self.tick_of(ms, Micros(500_000), leases)
+    }
+
+    /// The same with leases of this length.
+    fn tick_of(&mut self, ms: u64, length: Micros, leases: &[(AgentId, LeaseKind)]) -> Report {
         self.tick += 1;
         let quote = Quote { tick: Tick(self.tick), spot: Price(4_500), now_us: self.tick * 10_000 };
         let assignments: Vec<Assignment> = leases
@@ -85,7 +94,7 @@ impl Machine {
                     agent: *agent,
                     kind: *kind,
                     price: Price(4_500),
-                    length: Micros(500_000),
+                    length,
                     worst_case: Micros(500_000),
                     erasable: Bytes(64 << 20),
                 },
@@ -161,6 +170,76 @@ fn one_slot_is_one_core_however_many_processes_want_more() {
     assert!(core <= Micros(40 * 10_000 + 12_000), "{core} of core time in {wall} for one slot");
     assert!(core >= Micros(200_000), "{core} is far less than a slot: the machine is very busy, or it does not run");
     assert_eq!(demand, 2, "it could use two cores");
+}
+
+#[test]
+fn a_short_slot_ends_early_and_leaves_the_rest_to_others() {
+    let Some(mut machine) = machine(1) else { return };
+    let [poor, other] = [(); 2].map(|()| machine.agent(shell(SPIN)));
+    machine.run(poor, 10);
+    let leases = [(poor, LeaseKind::Slot(SlotId(0))), (other, LeaseKind::Standby)];
+    // What it was billed for lingering before comes off the first.
+    for turn in 0..5 {
+        let report = machine.tick_of(40, Micros(4_000), &leases);
+        let (short, rest) = (usage(&report, poor), usage(&report, other));
+        assert_eq!(short.stop, Stop::SlotEnd);
+        assert!(turn == 0 || short.core >= Micros(1_000) && short.core <= Micros(4_000 + 2_000), "{short:?}");
+        assert!(machine.cells[0].is_frozen(), "it lingers, unpaid");
+        // It has as short a one.
+        assert!(rest.core >= Micros(1_000) && rest.core <= Micros(4_000 + 2_000), "{rest:?}");
+    }
+}
+
+/// The kernel would wake them where they ran last, and two would share a core while the other is idle.
+#[test]
+fn agents_go_where_their_slots_are_and_do_not_notice() {
+    // Without children, which the kernel spreads out; and with them: they inherit what their parents may use.
+    let alone = "while :; do while read -r line; do case $line in Cpus_allowed_list*) echo \"$line\";; esac; done < /proc/self/status; done";
+    let forks = "while :; do grep Cpus_allowed_list /proc/self/status; done";
+    for script in [alone, forks] {
+        let Some(mut machine) = with_slots(2, true) else { return };
+        let ours = rustix::thread::sched_getaffinity(None).unwrap();
+        let cores: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| ours.is_set(*core)).collect();
+        if cores.len() < 2 || !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: one core, or no real-time priority");
+            return;
+        }
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        let agents = ["a", "b"].map(|name| {
+            let script = format!("({script}) > {}", folder.path().join(name).display());
+            machine.agent(Command { slots: 1, sandbox: Sandbox::off(), ..shell(&script) })
+        });
+        let (turns, mut there) = (60, 0);
+        for turn in 0..turns {
+            let at = |agent: usize| SlotId(((agent + turn / 3) % 2) as u16);
+            machine.tick(10, &[(agents[0], LeaseKind::Slot(at(0))), (agents[1], LeaseKind::Slot(at(1)))]);
+            if script == forks {
+                continue;
+            }
+            let cells = machine.cells.iter().enumerate();
+            there += cells.filter(|(agent, cell)| last_core(cell) == cores[usize::from(at(*agent).0)]).count();
+        }
+        assert!(
+            script == forks || there >= turns * 2 * 3 / 4,
+            "{there} of {} turns were where they were sold",
+            turns * 2
+        );
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let whole = status.lines().find(|line| line.starts_with("Cpus_allowed_list")).unwrap();
+        for agent in ["a", "b"] {
+            let said = std::fs::read_to_string(folder.path().join(agent)).unwrap();
+            let (said, _) = said.rsplit_once('\n').unwrap();
+            assert!(said.lines().count() > 20 && said.lines().all(|line| line == whole), "{whole} outside, and {said}");
+        }
+    }
+}
+
+/// Where the newest process of a cell ran last.
+fn last_core(cell: &ProcessCell) -> usize {
+    let pids = std::fs::read_to_string(cell.group().unwrap().join("cgroup.procs")).unwrap();
+    let pid = pids.lines().last().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(") ").next().unwrap().split(' ').nth(36).unwrap().parse().unwrap()
 }
 
 #[test]

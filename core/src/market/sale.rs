@@ -7,7 +7,7 @@ use crate::book::OrderKey;
 use crate::clearing::{Award, Supply};
 use crate::landauer::Rate;
 use crate::prefetch::prefetch_whole;
-use crate::units::{AgentId, Bytes, Joule, Micros, Price};
+use crate::units::{AgentId, Bytes, Joule, Price};
 
 /// How often a tick clears anew because a winner turned out not to cover its lease. Each round takes the bid of whoever
 /// failed down to what its wallet covers, so one round is almost always enough.

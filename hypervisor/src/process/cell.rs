@@ -244,7 +244,9 @@ impl ProcessCell {
         if bought.core_ns == 0 {
             return Over::Used;
         }
-        if let Err(error) = life.thaw() {
+        // Who bought several goes where the kernel sends it.
+        let core = turn.core().filter(|_| turn.slots() == 1 && priority::is_prompt());
+        if let Err(error) = life.thaw(core) {
             return Over::Failed(Trap::Other, error.to_string());
         }
         turn.note_started();

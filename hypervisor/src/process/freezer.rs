@@ -74,6 +74,7 @@ pub struct Freezer {
     events: OwnedFd,
     kill: OwnedFd,
     procs: OwnedFd,
+    threads: OwnedFd,
 }
 
 /// What `cgroup.events` says.
@@ -99,6 +100,7 @@ impl Freezer {
             events: open("cgroup.events", OFlags::RDONLY, "open cgroup.events")?,
             kill: open("cgroup.kill", OFlags::WRONLY, "open cgroup.kill (Linux 5.14 or newer)")?,
             procs: open("cgroup.procs", OFlags::RDONLY, "open cgroup.procs")?,
+            threads: open("cgroup.threads", OFlags::RDONLY, "open cgroup.threads")?,
         })
     }
 
@@ -196,6 +198,11 @@ impl Freezer {
     #[must_use]
     pub fn events_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
+    }
+
+    /// `cgroup.threads`: the threads in the group itself.
+    pub(super) const fn threads(&self) -> &OwnedFd {
+        &self.threads
     }
 
     /// Processes in the group itself, at most `most`.

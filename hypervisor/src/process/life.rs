@@ -19,6 +19,7 @@ use super::cgroup::Cgroup;
 use super::child::{Child, Exit};
 use super::freezer::FreezerError;
 use super::idle::{MOST_ASKED, is_any_runnable};
+use super::placement::Placement;
 use super::sandbox::Enforced;
 use super::stop::{StopError, Tree};
 use crate::lock;
@@ -125,6 +126,8 @@ pub(super) struct Life {
     counted: Arc<Counted>,
     wait_all: bool,
     thawed: bool,
+    /// The core that it was thawed on, if it was sent to one.
+    core: Option<usize>,
     /// Its command has ended.
     child_gone: bool,
     /// Up to which reading of its clock it has paid.
@@ -152,6 +155,7 @@ impl Life {
             wait_all,
             child_gone: false,
             thawed: matches!(holder, Holder::Tree { .. }),
+            core: None,
             holder,
             paid_ns: 0,
             clock_ns: 0,
@@ -295,13 +299,24 @@ impl Life {
         !self.thawed
     }
 
-    /// Lets it run.
-    pub(super) fn thaw(&mut self) -> Result<(), Restless> {
+    /// Lets it run, from this core on if one is given: the caller's, which has real-time priority there.
+    pub(super) fn thaw(&mut self, core: Option<usize>) -> Result<(), Restless> {
+        let moves = core.is_some() && self.core.is_some() && self.core != core;
+        if self.thawed && moves {
+            // It lingers on the core of another slot, which somebody else has now.
+            self.freeze()?;
+        }
         if self.thawed {
             return Ok(());
         }
+        self.core = core;
         match &mut self.holder {
-            Holder::Group { group, .. } => group.freezer().thaw(THAW)?,
+            Holder::Group { group, .. } => {
+                let freezer = group.freezer();
+                let placed = core.map(|core| Placement::on(core, freezer.threads()));
+                freezer.thaw(THAW)?;
+                drop(placed);
+            }
             Holder::Tree { tree, .. } => tree.resume(),
         }
         self.thawed = true;
@@ -422,7 +437,7 @@ impl Life {
             }
             Holder::Tree { tree, .. } => tree.signal_all(Signal::TERM),
         }
-        self.thaw()
+        self.thaw(None)
     }
 
     fn child(&mut self) -> &mut Child {

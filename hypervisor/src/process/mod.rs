@@ -26,6 +26,7 @@ mod exposure;
 pub mod freezer;
 mod idle;
 mod life;
+mod placement;
 mod processes;
 mod raw;
 pub mod sandbox;

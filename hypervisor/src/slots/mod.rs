@@ -53,10 +53,8 @@ impl Slots {
             let desk = Arc::new(Desk::new());
             let shared = Arc::clone(&desk);
             let thread = std::thread::Builder::new().name(format!("maxwell-slot-{slot}")).spawn(move || {
-                if pin {
-                    pin_to(slot);
-                }
-                worker::work(slot, &shared);
+                let core = pin.then(|| pin_to(slot)).flatten();
+                worker::work(slot, core, &shared);
             })?;
             all.workers.push(Worker { desk, thread: Some(thread), dispatched: 0 });
         }
@@ -186,15 +184,13 @@ impl Drop for Slots {
     }
 }
 
-/// Binds the calling thread to the `slot`-th core that this process may use. Where that is forbidden the thread simply
-/// floats.
-fn pin_to(slot: usize) {
-    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return };
+/// Binds the calling thread to the `slot`-th core that this process may use, and tells which. Where that is forbidden the thread
+/// simply floats.
+fn pin_to(slot: usize) -> Option<usize> {
+    let allowed = rustix::thread::sched_getaffinity(None).ok()?;
     let cores: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
-    if cores.is_empty() {
-        return;
-    }
+    let core = *cores.get(slot.checked_rem(cores.len())?)?;
     let mut only = rustix::thread::CpuSet::new();
-    only.set(cores[slot % cores.len()]);
-    let _ = rustix::thread::sched_setaffinity(None, &only);
+    only.set(core);
+    rustix::thread::sched_setaffinity(None, &only).ok().map(|()| core)
 }

@@ -38,15 +38,16 @@ pub struct Turn<'a> {
     plan: &'a Plan,
     seat: &'a Seat,
     ends: Instant,
+    core: Option<usize>,
     started: Slot<Option<Duration>>,
     stopped: Slot<Option<Duration>>,
 }
 
 impl<'a> Turn<'a> {
-    pub(super) fn new(plan: &'a Plan, seat: &'a Seat) -> Self {
+    pub(super) fn new(plan: &'a Plan, seat: &'a Seat, core: Option<usize>) -> Self {
         let length = Duration::from_micros(seat.assignment.grant.length.0);
         let ends = Instant::now().checked_add(length).map_or(plan.stop_at, |ends| ends.min(plan.stop_at));
-        Self { plan, seat, ends, started: Slot::new(None), stopped: Slot::new(None) }
+        Self { plan, seat, ends, core, started: Slot::new(None), stopped: Slot::new(None) }
     }
 
     /// The lease, and what its holder may know.
@@ -71,6 +72,12 @@ impl<'a> Turn<'a> {
     #[must_use]
     pub fn is_last_words(&self) -> bool {
         matches!(self.seat.assignment.grant.kind, LeaseKind::LastWords(_))
+    }
+
+    /// The core that the slot's thread is bound to, if it is.
+    #[must_use]
+    pub fn core(&self) -> Option<usize> {
+        self.core
     }
 
     /// When the slot ends.

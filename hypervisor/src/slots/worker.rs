@@ -80,8 +80,8 @@ struct Lingering {
     until: Instant,
 }
 
-/// The life of a worker.
-pub(super) fn work(slot: usize, desk: &Desk) {
+/// The life of a worker, which is bound to `core` if one is given.
+pub(super) fn work(slot: usize, core: Option<usize>, desk: &Desk) {
     let mut finished = 0;
     let mut report = Report::default();
     let mut lingering: Option<Lingering> = None;
@@ -93,7 +93,7 @@ pub(super) fn work(slot: usize, desk: &Desk) {
             left.cell.release();
         }
         desk.lingers.store(false, Ordering::Release);
-        let mut runner = Runner { desk, plan: &plan, report: &mut report, lingering: None };
+        let mut runner = Runner { desk, plan: &plan, core, report: &mut report, lingering: None };
         runner.run_all(slot);
         lingering = runner.lingering;
         desk.lingers.store(lingering.is_some(), Ordering::Release);
@@ -137,6 +137,7 @@ fn next_plan(desk: &Desk, finished: u64, lingering: &mut Option<Lingering>) -> O
 struct Runner<'a> {
     desk: &'a Desk,
     plan: &'a Plan,
+    core: Option<usize>,
     report: &'a mut Report,
     lingering: Option<Lingering>,
 }
@@ -165,7 +166,7 @@ impl Runner<'_> {
 
     fn run(&mut self, seat: &Seat, from_start: bool) {
         let cell = &self.plan.cells[seat.cell];
-        let turn = Turn::new(self.plan, seat);
+        let turn = Turn::new(self.plan, seat, self.core);
         let ran = cell.run(&turn, self.report);
         self.desk.own_ns.fetch_add(ran.own_ns, Ordering::Relaxed);
         let (started, stopped) = turn.times();
