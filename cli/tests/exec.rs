@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use maxwell::alone;
-use maxwell::exec::{Done, cannot, has, order, order_of, run};
+use maxwell::exec::{Done, Started, cannot, has, order, order_of, run};
 use rustix::process::{Signal, kill_process, kill_process_group};
 
 const RICH: &str = "500J";
@@ -377,28 +377,42 @@ fn the_next_start_sweeps_up_after_a_maxwell_and_a_keeper_that_were_killed() {
     assert!(!socket.exists(), "the socket is swept up too");
 }
 
+/// A Maxwell that nobody in particular runs, where others can read it.
+struct Nobody(tempfile::TempDir);
+
+impl Nobody {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("maxwell");
+        std::fs::copy(env!("CARGO_BIN_EXE_maxwell"), &copy).unwrap();
+        for path in [folder.path(), &copy] {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        Self(folder)
+    }
+
+    /// `setpriv … maxwell`, started by `command` and its arguments.
+    fn start_by(&self, mut command: Command, uid: &str, options: &[&str], words: &[&str]) -> Started {
+        command.args(["--reuid", uid, "--regid", uid, "--clear-groups"]).arg(self.0.path().join("maxwell"));
+        let order = order_of(command, options, words).with(|command| {
+            command.env_remove("XDG_RUNTIME_DIR");
+        });
+        order.start()
+    }
+
+    fn start(&self, options: &[&str], words: &[&str]) -> Started {
+        self.start_by(Command::new("setpriv"), "65534", options, words)
+    }
+}
+
 #[test]
 fn an_unprivileged_user_gets_the_weaker_hold_and_is_told() {
     let _alone = alone();
     if cannot() || !has("setpriv") {
         return;
     }
-    // Where others can read it.
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let copy = folder.path().join("maxwell");
-    std::fs::copy(env!("CARGO_BIN_EXE_maxwell"), &copy).unwrap();
-    std::fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let nobody = |options: &[&str], words: &[&str]| {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&copy);
-        order_of(command, options, words)
-            .with(|command| {
-                command.env_remove("XDG_RUNTIME_DIR");
-            })
-            .start()
-            .end()
-    };
+    let place = Nobody::new();
+    let nobody = |options: &[&str], words: &[&str]| place.start(options, words).end();
     let done = nobody(&["--budget", RICH], &["sh", "-c", "id -u; exit 3"]);
     assert!((done.code, done.text().as_str()) == (3, "65534\n"), "{done:?}");
     assert!(done.summary["processes"]["held_by"].as_str().unwrap().contains("signals"), "{done:?}");
@@ -415,6 +429,33 @@ fn an_unprivileged_user_gets_the_weaker_hold_and_is_told() {
     assert!(done.stderr.contains("nobody could top it up"), "{}", done.stderr);
 }
 
+#[test]
+fn without_groups_too_nothing_stays_when_maxwell_is_killed() {
+    let _alone = alone();
+    if cannot() || !has("setpriv") {
+        return;
+    }
+    let place = Nobody::new();
+    let hidden = "setsid sh -c 'sleep 1000' & (setsid sleep 1000 &); echo up; while :; do :; done";
+    let mut started = place.start(&["--budget", RICH], &["sh", "-c", hidden]);
+    started.says("up");
+    assert!(started.processes().len() >= 4, "{:?}", started.processes());
+    started.die();
+    started.is_gone();
+    // Its keeper was killed first: whoever starts next sweeps up.
+    let mut started = place.start(&["--budget", RICH], &["sh", "-c", hidden]);
+    started.says("up");
+    kill_process(started.keeper(), Signal::KILL).unwrap();
+    started.die();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!started.processes().is_empty(), "nobody was left to end it");
+    let doctor = Command::new(env!("CARGO_BIN_EXE_maxwell")).arg("doctor").output().unwrap();
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(said.contains("processes of dead Maxwells"), "{said}");
+    assert_eq!(place.start(&["--budget", RICH], &["true"]).end().code, 0);
+    started.is_gone();
+}
+
 /// In many containers the session began outside of the PID namespace, and its number is 0.
 #[test]
 fn a_session_that_began_outside_of_the_pid_namespace_changes_nothing() {
@@ -422,19 +463,12 @@ fn a_session_that_began_outside_of_the_pid_namespace_changes_nothing() {
     if cannot() || !has("unshare") || !has("setpriv") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let copy = folder.path().join("maxwell");
-    std::fs::copy(env!("CARGO_BIN_EXE_maxwell"), &copy).unwrap();
+    let place = Nobody::new();
     let script = "i=0; while [ $i -lt 5 ]; do (setsid sleep 100 &); i=$((i + 1)); done; cut -d ' ' -f 6 /proc/$PPID/stat; id -u; exit 3";
     for (uid, held) in [("0", "a cgroup"), ("65534", "signals")] {
         let mut command = Command::new("unshare");
-        command.args(["--pid", "--fork", "--mount-proc", "setpriv", "--reuid", uid, "--regid", uid, "--clear-groups"]);
-        command.arg(&copy);
-        let order = order_of(command, &["--budget", RICH], &["sh", "-c", script]).with(|command| {
-            command.env_remove("XDG_RUNTIME_DIR");
-        });
-        let done = order.start().end();
+        command.args(["--pid", "--fork", "--mount-proc", "setpriv"]);
+        let done = place.start_by(command, uid, &["--budget", RICH], &["sh", "-c", script]).end();
         assert_eq!((done.code, done.text()), (3, format!("0\n{uid}\n")), "{done:?}");
         assert!(done.summary["processes"]["held_by"].as_str().unwrap().contains(held), "{done:?}");
     }

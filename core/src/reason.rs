@@ -129,7 +129,9 @@ impl fmt::Display for Reason {
             Self::PricedOut { reserve, bid } => write!(f, "bids {bid}, below the reserve of {reserve}"),
             Self::Outbid { spot, bid } => write!(f, "bids {bid}; a slot went for {spot}"),
             Self::OutOfTurn => write!(f, "bids as much as the last winner; it is others' turn"),
-            Self::Illiquid { wallet, needed } => write!(f, "has {wallet}; a slot must be covered with {needed}"),
+            Self::Illiquid { wallet, needed } => {
+                write!(f, "has {wallet}; the shortest slot must be covered with {needed}")
+            }
             Self::NoOrder => write!(f, "bids nothing"),
             Self::Tripped => write!(f, "the die is too hot, nothing runs"),
             Self::RentUnpaid => write!(f, "could not pay its rent"),

@@ -10,6 +10,7 @@ use maxwell_hypervisor::process::cgroup::{
 };
 use maxwell_hypervisor::process::freezer::FreezerError;
 use maxwell_hypervisor::process::sandbox::landlock;
+use maxwell_hypervisor::process::stop::{Stray, strays};
 use maxwell_hypervisor::protocol::control::{ControlError, Directory};
 use maxwell_physics::{TaskClock, TaskClockError};
 use rustix::fs::{Access, access};
@@ -34,7 +35,7 @@ pub(super) fn checks() -> Vec<Check> {
         check("eBPF", "proof of the bytes that processes release", ebpf(maxwell_ebpf::available())),
         check("sandbox", "what processes may not do", sandbox(landlock::abi(), seccomp())),
         check("control sockets", "`maxwell ps`, `fund`, `bid`, `park` and `kill`", control(Directory::usual())),
-        check("leftovers", "that nothing of dead Maxwells stays", remains(left)),
+        check("leftovers", "that nothing of dead Maxwells stays", remains(left, &strays())),
     ]
 }
 
@@ -204,9 +205,15 @@ fn control(usual: Result<PathBuf, ControlError>) -> Finding {
     }
 }
 
-fn remains(left: Result<Vec<Leftover>, CgroupError>) -> Finding {
+fn remains(left: Result<Vec<Leftover>, CgroupError>, strays: &[Stray]) -> Finding {
     match left {
-        Ok(left) if left.is_empty() => good("none"),
+        Ok(left) if left.is_empty() && strays.is_empty() => good("none"),
+        Ok(left) if left.is_empty() => {
+            let pids: Vec<_> = strays.iter().map(|stray| stray.pid.as_raw_nonzero().to_string()).collect();
+            let named = pids.get(..NAMED).map_or_else(|| pids.join(", "), |some| format!("{}, …", some.join(", ")));
+            let found = format!("{} processes of dead Maxwells that no group held: {named}", pids.len());
+            weaker(found, format!("kill -9 {}", pids.join(" ")))
+        }
         Ok(left) => {
             let processes: usize = left.iter().map(|one| one.processes).sum();
             let mut paths: Vec<_> = left.iter().take(NAMED).map(|one| one.path.display().to_string()).collect();
@@ -262,11 +269,16 @@ mod tests {
     #[test]
     fn leftovers_are_counted_and_some_are_named() {
         let one = |name: &str| Leftover { path: Path::new("/x/maxwell").join(name), processes: 2 };
-        let (verdict, found, fix) = remains(Ok(["1-a", "2-b", "3-c", "4-d"].map(one).to_vec()));
+        let (verdict, found, fix) = remains(Ok(["1-a", "2-b", "3-c", "4-d"].map(one).to_vec()), &[]);
         assert_eq!(verdict, Verdict::Weaker);
         assert!(found.contains("4 groups with 8 processes: /x/maxwell/1-a") && !found.contains("4-d"), "{found}");
         assert!(fix.unwrap().contains("maxwell exec"));
-        assert_eq!(remains(Ok(Vec::new())).0, Verdict::Good);
+        assert_eq!(remains(Ok(Vec::new()), &[]).0, Verdict::Good);
+        let stray = Stray { pid: rustix::process::getpid(), maxwell: 1 };
+        let (verdict, found, fix) = remains(Ok(Vec::new()), &[stray.clone(), stray.clone(), stray.clone(), stray]);
+        assert_eq!(verdict, Verdict::Weaker);
+        assert!(found.contains("4 processes") && found.ends_with('…'), "{found}");
+        assert!(fix.unwrap().starts_with("kill -9 "));
     }
 
     #[test]

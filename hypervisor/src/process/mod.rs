@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   cgroup::Hierarchy ── find cgroup v2 ──► cgroup::Subtree   maxwell/<instance>/   locked; swept when its owner died
-//!                                                │    └── cgroup::keeper: a process that ends it if Maxwell is killed
+//!                                                │    └── keeper: a process that ends it if Maxwell is killed
 //!                                                ▼
 //!   spawn::Program ─ clone3(INTO_CGROUP) ─► cgroup::Cgroup    maxwell/<instance>/<agent>/
 //!        │  ▲                                    │
@@ -25,6 +25,7 @@ pub mod exec;
 mod exposure;
 pub mod freezer;
 mod idle;
+pub mod keeper;
 mod life;
 mod placement;
 mod processes;

@@ -9,6 +9,8 @@ use maxwell_core::AgentId;
 use super::cell::ProcessCell;
 use super::cgroup::{CgroupError, Hierarchy, Subtree, sweep};
 use super::command::Command;
+use super::keeper::Keeper;
+use super::stop;
 use super::workshop::{Ground, ProcessError, Workshop};
 use crate::protocol::account::Board;
 
@@ -38,7 +40,7 @@ impl Processes {
         });
         let (ground, forbidden) = match groups {
             Ok((subtree, mounts)) => (Ground::Groups(subtree), mounts),
-            Err(why) => (signals(&why), Vec::<PathBuf>::new()),
+            Err(why) => (signals(&why)?, Vec::<PathBuf>::new()),
         };
         Ok(Self { workshop: Workshop::new(ground, forbidden, board)? })
     }
@@ -57,7 +59,7 @@ impl Processes {
     pub fn held_by(&self) -> String {
         match self.workshop.ground() {
             Ground::Groups(_) => "a cgroup each".to_owned(),
-            Ground::Signals(why) => format!("signals, which is weaker ({why})"),
+            Ground::Signals { why, .. } => format!("signals, which is weaker ({why})"),
         }
     }
 
@@ -65,7 +67,7 @@ impl Processes {
     #[must_use]
     pub fn erased_by(&self) -> String {
         match self.workshop.attachment() {
-            _ if matches!(self.workshop.ground(), Ground::Signals(_)) => {
+            _ if matches!(self.workshop.ground(), Ground::Signals { .. }) => {
                 "estimated from smaps (the kernel counts for cgroups only)".to_owned()
             }
             Ok(attachment) => format!("counted by the kernel ({})", attachment.name()),
@@ -74,6 +76,10 @@ impl Processes {
     }
 }
 
-fn signals(why: &CgroupError) -> Ground {
-    Ground::Signals(why.to_string())
+fn signals(why: &CgroupError) -> Result<Ground, ProcessError> {
+    stop::sweep(SWEEP);
+    let prefix = stop::prefix();
+    let keeper = stop::Marked::with(&prefix).and_then(|marked| Keeper::start(&marked));
+    let keeper = keeper.map_err(|errno| ProcessError::Group(CgroupError::Keeper(errno.into())))?;
+    Ok(Ground::Signals { why: why.to_string(), prefix, _keeper: keeper })
 }

@@ -13,6 +13,7 @@ use maxwell_ebpf::{Attachment, AuditedCalls, EbpfError, ErasureMeter, SyscallAud
 use super::census::{Census, Counted, MOST, Newborn};
 use super::cgroup::{CgroupError, Subtree};
 use super::command::{Command, temporary};
+use super::keeper::Keeper;
 use super::life::{Clock, Holder, Life, Proof};
 use super::sandbox::{SandboxError, Surroundings};
 use super::spawn::{SpawnError, spawn};
@@ -54,8 +55,15 @@ const BURIAL: Duration = Duration::from_secs(5);
 pub(super) enum Ground {
     /// Groups.
     Groups(Subtree),
-    /// Signals, and why.
-    Signals(String),
+    /// Signals.
+    Signals {
+        /// Why.
+        why: String,
+        /// What its tokens begin with.
+        prefix: String,
+        /// Ends them if we are killed.
+        _keeper: Keeper,
+    },
 }
 
 /// See the [module documentation](self).
@@ -78,7 +86,7 @@ impl Workshop {
     pub(super) fn new(ground: Ground, forbidden: Vec<PathBuf>, board: Arc<Board>) -> Result<Arc<Self>, ProcessError> {
         let meter = match &ground {
             Ground::Groups(subtree) => ErasureMeter::open(subtree.level() + 1).map(|meter| Arc::new(Mutex::new(meter))),
-            Ground::Signals(why) => Err(EbpfError::Unsupported(why.clone())),
+            Ground::Signals { why, .. } => Err(EbpfError::Unsupported(why.clone())),
         };
         let (morgue, dead) = mpsc::channel::<Life>();
         std::thread::Builder::new().name("maxwell-reaper".into()).spawn(move || {
@@ -156,12 +164,12 @@ impl Workshop {
                 let proof = proof.map_or(Proof::Census, Proof::Kernel);
                 Life::new(Holder::Group { group, clock, child }, proof, counted, command.wait_all)
             }
-            Ground::Signals(_) => {
+            Ground::Signals { prefix, .. } => {
                 let limits = &command.limits;
                 if limits.memory_bytes.is_some() || limits.tasks.is_some() {
                     unavailable.push("no limits of memory and processes: they take a cgroup".to_owned());
                 }
-                let token = format!("{}-{}-{}", std::process::id(), id.0, self.lives.fetch_add(1, Ordering::Relaxed));
+                let token = format!("{prefix}{}-{}", id.0, self.lives.fetch_add(1, Ordering::Relaxed));
                 program.environment.push((TOKEN.into(), token.clone().into()));
                 let child = spawn(&program, &streams, &sandbox, None)?;
                 let mut newborn = Newborn::new(child.pid());

@@ -11,14 +11,14 @@
 //!        agent-1/
 //! ```
 //!
-//! What happens to a subtree whose Maxwell was killed: its [`keeper`] kills and removes it at once; if the keeper was
+//! What happens to a subtree whose Maxwell was killed: its [keeper](super::keeper) kills and removes it at once; if the keeper was
 //! killed too, the next Maxwell finds the lock free and does it ([`sweep`]).
 
 mod group;
 mod hierarchy;
-pub mod keeper;
 mod limits;
 mod lock;
+mod remains;
 mod remove;
 mod subtree;
 mod sweep;

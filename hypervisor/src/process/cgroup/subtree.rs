@@ -8,8 +8,10 @@ use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
 
 use super::group::Place;
-use super::keeper::Keeper;
 use super::lock::Lock;
+use super::remains::Groups;
+use crate::process::keeper::Keeper;
+
 use super::{Cgroup, CgroupError, Controller, HOME, Hierarchy, Limits, failed, sweep};
 
 /// How long a dropped subtree may take to die.
@@ -53,7 +55,8 @@ impl Subtree {
             keeper: None,
             _lock: lock,
         };
-        subtree.keeper = Some(Keeper::start(&subtree.path, &subtree.version_1)?);
+        let keeper = Groups::of(&subtree.path, &subtree.version_1).and_then(|groups| Keeper::start(&groups));
+        subtree.keeper = Some(keeper.map_err(|errno| CgroupError::Keeper(errno.into()))?);
         Ok(subtree)
     }
 

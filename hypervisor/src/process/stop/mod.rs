@@ -19,14 +19,19 @@
 //! * The kernel's list of children may leave some out while others end, so a stop ends with a look at every process of the
 //!   machine: it costs milliseconds.
 //!
+//! * When Maxwell is killed, its keeper finds what it ran by the token alone ([`remains`]).
+//!
 //! A pid is used only together with a pidfd that was open before the last look at it, so no reused number is signalled.
 
 mod proc;
+mod remains;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+pub(super) use remains::{Marked, prefix};
+pub use remains::{Stray, strays, sweep};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper};

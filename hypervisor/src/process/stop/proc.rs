@@ -19,6 +19,8 @@ pub(super) struct Stat {
     pub(super) session: i32,
     /// Of descendants that it waited for, in ticks of 10 ms as a rule.
     waited_ticks: u64,
+    /// When it began, in the same ticks since the machine did.
+    began: u64,
 }
 
 impl Stat {
@@ -37,6 +39,7 @@ impl Stat {
             parent: fields.get(1)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
             waited_ticks: number(13)?.saturating_add(number(14)?),
+            began: number(19)?,
         })
     }
 
@@ -52,6 +55,11 @@ impl Stat {
     pub(super) const fn runs(self) -> bool {
         !matches!(self.state, b'T' | b't' | b'Z' | b'X')
     }
+}
+
+/// When a process began: with its number, who it is.
+pub(super) fn began(pid: Pid) -> Option<u64> {
+    Stat::of(pid).map(|stat| stat.began)
 }
 
 /// Whether the kernel lists children.
@@ -114,9 +122,9 @@ mod tests {
 
     #[test]
     fn a_name_cannot_pretend_to_be_fields() {
-        let line = b"42 (x) Z 1 1 (y)) T 7 8 9 0 -1 1 2 3 4 5 10 20 30 40 20 0 1";
+        let line = b"42 (x) Z 1 1 (y)) T 7 8 9 0 -1 1 2 3 4 5 10 20 30 40 20 0 1 0 77";
         let stat = Stat::parse(line).unwrap();
-        assert_eq!(stat, Stat { state: b'T', parent: 7, session: 9, waited_ticks: 70 });
+        assert_eq!(stat, Stat { state: b'T', parent: 7, session: 9, waited_ticks: 70, began: 77 });
         assert!(!stat.runs());
         for rubbish in [&b""[..], b"42", b"42 (x", b"42 (x)", b"42 (x) S a b c", b"\xff)\xff"] {
             assert_eq!(Stat::parse(rubbish), None);
