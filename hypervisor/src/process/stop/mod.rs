@@ -19,7 +19,7 @@
 //! * The kernel's list of children may leave some out while others end, so a stop ends with a look at every process of the
 //!   machine: it costs milliseconds.
 //!
-//! * When Maxwell is killed, its keeper finds what it ran by the token alone ([`remains`]).
+//! * When Maxwell is killed, its keeper finds what it ran by the token alone.
 //!
 //! A pid is used only together with a pidfd that was open before the last look at it, so no reused number is signalled.
 
