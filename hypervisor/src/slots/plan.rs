@@ -38,6 +38,8 @@ pub(super) struct Plan {
     /// All cells: one shared list, so that a plan of a hundred leases touches no reference counts that other cores hold.
     pub(super) cells: Arc<Vec<Arc<dyn Cell>>>,
     pub(super) places: Vec<Place>,
+    /// More than one agent has a lease.
+    shared: bool,
     standby: Vec<Seat>,
     next: AtomicUsize,
     revoked: AtomicBool,
@@ -63,6 +65,7 @@ impl Plan {
             stop_at,
             cells,
             places: vec![Place::Dark; slots],
+            shared: false,
             standby: Vec::new(),
             next: AtomicUsize::new(0),
             revoked: AtomicBool::new(false),
@@ -75,6 +78,7 @@ impl Plan {
     /// Puts every lease in its place. Slots of one agent follow the first of them.
     pub(super) fn seat(&mut self, assignments: &[Assignment]) {
         self.standby.reserve(assignments.len());
+        self.shared = assignments.windows(2).any(|pair| pair[0].grant.agent != pair[1].grant.agent);
         for assignment in assignments {
             let cell = usize::try_from(assignment.grant.agent.0).unwrap_or(usize::MAX);
             if cell >= self.cells.len() {
@@ -124,6 +128,11 @@ impl Plan {
             return None;
         }
         self.standby.get(self.next.fetch_add(1, Ordering::AcqRel))
+    }
+
+    /// Whether more than one agent has a lease.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// Whether somebody stands by to take over a slot.

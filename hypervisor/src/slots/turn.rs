@@ -74,10 +74,10 @@ impl<'a> Turn<'a> {
         matches!(self.seat.assignment.grant.kind, LeaseKind::LastWords(_))
     }
 
-    /// The core that the slot's thread is bound to, if it is.
+    /// The core that the slot's thread is bound to, if it is, and if other agents want theirs: who is alone may run anywhere.
     #[must_use]
     pub fn core(&self) -> Option<usize> {
-        self.core
+        self.core.filter(|_| self.plan.is_shared())
     }
 
     /// When the slot ends.
