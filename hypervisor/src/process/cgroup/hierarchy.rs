@@ -169,8 +169,15 @@ struct Seen {
 
 impl Seen {
     fn look(root: &Path) -> Result<Self, CgroupError> {
-        let mounts: Vec<Mount> =
-            read(&root.join("proc/self/mountinfo"))?.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect();
+        let text = read(&root.join("proc/self/mountinfo"))?;
+        let mut mounts: Vec<Mount> = Vec::new();
+        for line in text.split(|byte| *byte == b'\n') {
+            // What is mounted on the same place later covers what was there: a read-only cover counts.
+            if let Some(at) = mount_point(line) {
+                mounts.retain(|mount| mount.at != at);
+            }
+            mounts.extend(Mount::parse(line));
+        }
         let groups = read(&root.join("proc/self/cgroup"))?;
         let any_version_1 = mounts.iter().any(|mount| mount.version == 1 && !mount.controllers.is_empty());
         let own = |wanted: &[u8]| groups.split(|byte| *byte == b'\n').find_map(|line| own_group(line, wanted));
@@ -249,6 +256,11 @@ impl Mount {
         let inside = group.strip_prefix(&self.shows).ok()?;
         inside.components().all(|part| matches!(part, Component::Normal(_))).then(|| inside.to_owned())
     }
+}
+
+/// Where a line of mountinfo, of any file system, is mounted.
+fn mount_point(line: &[u8]) -> Option<PathBuf> {
+    line.split(|byte| *byte == b' ').nth(4).map(unescape)
 }
 
 /// The group in a line of `/proc/self/cgroup`, `4:memory,cpu:/some/group`, if the line is about this controller; about

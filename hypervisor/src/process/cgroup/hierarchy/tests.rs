@@ -113,6 +113,17 @@ fn a_read_only_mount_is_refused_and_a_writable_one_beside_it_taken() {
 }
 
 #[test]
+fn what_is_mounted_over_a_mount_covers_it() {
+    let read_only = "68 30 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup2 rw";
+    let root = machine(&[DISK, UNIFIED, read_only], "0::/\n");
+    group(root.path(), "sys/fs/cgroup");
+    assert!(matches!(Hierarchy::find_as(root.path(), true), Err(CgroupError::ReadOnly { .. })));
+    let hidden = "69 30 0:40 / /sys/fs/cgroup rw - tmpfs tmpfs rw";
+    let root = machine(&[DISK, UNIFIED, hidden], "0::/\n");
+    assert!(matches!(Hierarchy::find_as(root.path(), true), Err(CgroupError::NoVersion2 { .. })));
+}
+
+#[test]
 fn a_mount_of_a_part_counts_levels_from_the_top() {
     // A container without a cgroup namespace of its own.
     let part = "30 22 0:26 /docker/ab12 /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
