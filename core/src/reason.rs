@@ -72,11 +72,11 @@ pub enum Reason {
     },
     /// Same price as the last winner; it is the turn of others.
     OutOfTurn,
-    /// Its wallet does not cover the worst case of one slot at the current reserve.
+    /// Its wallet does not cover the worst case of the shortest slot at the current reserve.
     Illiquid {
         /// What it has.
         wallet: Joule,
-        /// What a slot must be covered with.
+        /// What that must be covered with.
         needed: Joule,
     },
     /// Its order says zero: it does not want to run.

@@ -303,8 +303,8 @@ impl Life {
     pub(super) fn thaw(&mut self, core: Option<usize>) -> Result<(), Restless> {
         let moves = core.is_some() && self.core.is_some() && self.core != core;
         if self.thawed && moves {
-            // It lingers on the core of another slot, which somebody else has now.
-            self.freeze()?;
+            // It lingers on the core of another slot, which somebody else has now. Who cannot be frozen goes on there.
+            let _ = self.freeze();
         }
         if self.thawed {
             return Ok(());

@@ -1,9 +1,9 @@
 //! Waking an agent on the core of its slot.
 //!
 //! The kernel wakes a thawed thread on the core where it ran last, or on the one that thaws it, by which has less load; both look
-//! busy, because its slot's thread is running on one of them. In one of three cases that left two agents on one core and none on
-//! the other, and a core that was idle for a moment does not pull: for some milliseconds, until the kernel balances its load, a
-//! slot that was paid for stood still (3 % of two cores with six agents).
+//! busy, because its slot's thread is running on one of them. Now and then that left two agents on one core and none on the other,
+//! and a core that was idle for a moment does not pull: for some milliseconds, until the kernel balances its load, a slot that was
+//! paid for stood still (docs/experiment-host.md has the trace).
 //!
 //! So while it is frozen its threads may run on the slot's core only, and when it is thawed they may run again where they
 //! could before. None of it runs in between: the slot's thread does not leave the core until then, and has real-time priority. So

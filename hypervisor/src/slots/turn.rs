@@ -125,3 +125,50 @@ impl<'a> Turn<'a> {
         (self.started.get(), self.stopped.get())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use maxwell_core::agent::SlotId;
+    use maxwell_core::market::Grant;
+    use maxwell_core::{AgentId, Bytes, Joule, Micros, Price};
+
+    use super::*;
+
+    fn assignment(agent: u64, slot: u16, length: Micros) -> Assignment {
+        let (price, kind) = (Price(1), LeaseKind::Slot(SlotId(slot)));
+        let grant = Grant { agent: AgentId(agent), kind, price, length, worst_case: length, erasable: Bytes(0) };
+        Assignment { grant, slots: 1, balance: Joule(0), spare: Bytes(0) }
+    }
+
+    fn plan(assignments: &[Assignment]) -> Plan {
+        let until = Instant::now() + Duration::from_millis(10);
+        let mut plan = Plan::new(1, Quote::default(), until, Arc::new(Vec::new()), 2);
+        plan.seat(assignments);
+        plan
+    }
+
+    #[test]
+    fn only_who_shares_a_machine_is_sent_to_a_core() {
+        let [one, other] = [0, 1].map(|agent| assignment(agent, 0, Micros(10_000)));
+        let core = |held: &[Assignment]| {
+            let (plan, seat) = (plan(held), Seat { assignment: held[0], cell: 0 });
+            Turn::new(&plan, &seat, Some(3)).core()
+        };
+        assert_eq!(core(&[one, other]), Some(3));
+        assert_eq!(core(&[one]), None);
+        assert_eq!(core(&[one, assignment(0, 1, Micros(10_000))]), None, "it holds both slots");
+    }
+
+    #[test]
+    fn a_turn_ends_with_what_was_bought_or_with_the_tick() {
+        for (length, short) in [(Micros(10_000), false), (Micros(3_000), true)] {
+            let held = assignment(0, 0, length);
+            let (plan, seat) = (plan(&[held]), Seat { assignment: held, cell: 0 });
+            let turn = Turn::new(&plan, &seat, None);
+            assert_eq!((turn.is_short(), turn.ends() < plan.stop_at), (short, short));
+            assert!(!turn.is_over(turn.ends() - Duration::from_nanos(1)) && turn.is_over(turn.ends()));
+        }
+    }
+}
