@@ -210,7 +210,10 @@ fn remains(left: Result<Vec<Leftover>, CgroupError>, strays: &[Stray]) -> Findin
         Ok(left) if left.is_empty() && strays.is_empty() => good("none"),
         Ok(left) if left.is_empty() => {
             let pids: Vec<_> = strays.iter().map(|stray| stray.pid.as_raw_nonzero().to_string()).collect();
-            let named = pids.get(..NAMED).map_or_else(|| pids.join(", "), |some| format!("{}, …", some.join(", ")));
+            let named = match pids.get(..NAMED) {
+                Some(some) if pids.len() > NAMED => format!("{}, …", some.join(", ")),
+                _ => pids.join(", "),
+            };
             let found = format!("{} processes of dead Maxwells that no group held: {named}", pids.len());
             weaker(found, format!("kill -9 {}", pids.join(" ")))
         }
@@ -274,6 +277,8 @@ mod tests {
         assert!(found.contains("4 groups with 8 processes: /x/maxwell/1-a") && !found.contains("4-d"), "{found}");
         assert!(fix.unwrap().contains("maxwell exec"));
         assert_eq!(remains(Ok(Vec::new()), &[]).0, Verdict::Good);
+        let three = [1, 2, 3].map(|maxwell| Stray { pid: rustix::process::getpid(), maxwell });
+        assert!(!remains(Ok(Vec::new()), &three).1.ends_with('…'));
         let stray = Stray { pid: rustix::process::getpid(), maxwell: 1 };
         let (verdict, found, fix) = remains(Ok(Vec::new()), &[stray.clone(), stray.clone(), stray.clone(), stray]);
         assert_eq!(verdict, Verdict::Weaker);
